@@ -1,0 +1,30 @@
+//! An authorization that waits for its user.
+
+use jiff::Timestamp;
+
+use crate::{Issuer, RedirectUrl, Scopes, Secret};
+
+/// The SHA-256 of an OAuth `state`: enough to find the attempt to which a callback belongs, useless to a thief.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct StateHash(pub [u8; 32]);
+
+/// One pass through an authorization server's consent, from the moment it is offered until the browser comes back.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct AuthorizationAttempt {
+    /// Finds the attempt when the browser comes back.
+    pub state_hash: StateHash,
+    /// The PKCE code verifier (RFC 7636, section 4.1).
+    pub verifier: Secret,
+    /// The authorization server that must answer, as its validated metadata spells it.
+    pub issuer: Issuer,
+    /// Where the user must go. It holds the `state`, which only the user may know.
+    pub authorization_url: Secret,
+    /// The redirect URI that was sent, to be repeated at the token endpoint.
+    pub redirect_uri: String,
+    /// What was asked for.
+    pub scopes: Scopes,
+    /// Where the user's browser goes in the end, if not to a page of the service.
+    pub redirect_url: Option<RedirectUrl>,
+    /// When the attempt ends unfinished.
+    pub expires_at: Timestamp,
+}

@@ -1,0 +1,70 @@
+//! Well-known servers that the operator offers.
+
+use crate::{ClientCredentials, Metadata, ServerUrl};
+
+/// A server that is offered to every user, with what a connector towards it gets when the user gives nothing of their own.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Preset {
+    /// The server.
+    pub url: ServerUrl,
+    /// The OAuth client to use there.
+    pub client: Option<ClientCredentials>,
+    /// What clients show of it.
+    pub metadata: Option<Metadata>,
+}
+
+/// The presets of an installation, in the operator's order.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Presets(Vec<Preset>);
+
+impl Presets {
+    /// The given presets.
+    pub const fn new(presets: Vec<Preset>) -> Self {
+        Self(presets)
+    }
+
+    /// The preset for the server at `url`, in whichever spelling; the first of several.
+    pub fn find(&self, url: &ServerUrl) -> Option<&Preset> {
+        let key = url.key();
+        self.0.iter().find(|preset| preset.url.key() == key)
+    }
+
+    /// All presets.
+    pub fn iter(&self) -> std::slice::Iter<'_, Preset> {
+        self.0.iter()
+    }
+
+    /// How many there are.
+    pub const fn len(&self) -> usize {
+        self.0.len()
+    }
+
+    /// Whether there are none.
+    pub const fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+}
+
+impl<'a> IntoIterator for &'a Presets {
+    type Item = &'a Preset;
+    type IntoIter = std::slice::Iter<'a, Preset>;
+
+    fn into_iter(self) -> Self::IntoIter {
+        self.iter()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_preset_is_found_in_any_spelling_of_its_url() {
+        let preset = |url: &str| Preset { url: ServerUrl::parse(url).unwrap(), client: None, metadata: None };
+        let presets = Presets::new(vec![preset("https://mcp.stripe.com"), preset("https://example.com/mcp/")]);
+        let found = |url: &str| presets.find(&ServerUrl::parse(url).unwrap()).map(|preset| preset.url.as_str());
+        assert_eq!(found("https://MCP.stripe.com/"), Some("https://mcp.stripe.com/"));
+        assert_eq!(found("https://example.com/mcp"), Some("https://example.com/mcp/"));
+        assert_eq!(found("https://example.com/"), None);
+    }
+}

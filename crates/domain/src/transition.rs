@@ -1,0 +1,272 @@
+//! The state machine: what may happen to a connector in which state, and what becomes of it.
+
+use jiff::Timestamp;
+use thiserror::Error;
+
+use crate::{
+    AuthorizationAttempt, Before, Connected, Connecting, Connector, ConnectorId, ConnectorState, DisconnectCode,
+    DisconnectReason, Disconnected, Grant, GrantSource, Lifecycle, OwnerId, ServerFacts,
+};
+
+/// What happens to a connector.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Event {
+    /// A connect begins: the server will be probed, and the probe has ended by `deadline`, or whoever probes has died.
+    ConnectStarted {
+        /// When the probe must have ended.
+        deadline: Timestamp,
+    },
+    /// The server demands authorization, and the user is asked for it.
+    AuthorizationRequired {
+        /// What the user has to finish.
+        attempt: AuthorizationAttempt,
+    },
+    /// The server demands a wider consent than the grant has; the grant goes on serving what it covers.
+    WiderConsentRequired {
+        /// What the user may finish.
+        attempt: AuthorizationAttempt,
+    },
+    /// The user's browser came back: the attempt is taken out, once, and its code exchanged by `deadline`.
+    AttemptConsumed {
+        /// When exchange and probe must have ended.
+        deadline: Timestamp,
+    },
+    /// The server was probed and is usable.
+    Established {
+        /// The right to use it, where it asks for one.
+        grant: Option<Grant>,
+        /// What the probe learned.
+        server: ServerFacts,
+    },
+    /// The authorization server renewed the grant.
+    GrantRenewed {
+        /// The grant that takes the old one's place; its generation is the next one.
+        grant: Grant,
+    },
+    /// The connector cannot be used.
+    Failed {
+        /// Why.
+        reason: DisconnectReason,
+        /// A grant that may still be good.
+        recovery: Option<Grant>,
+    },
+    /// The user wants it disconnected. Nothing is kept.
+    DisconnectRequested,
+    /// What was under way has outlived its deadline.
+    Lapsed,
+}
+
+/// A connector after an event, and what is to be told of it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Transition {
+    /// The connector in its new state.
+    pub connector: Connector,
+    /// What others may want to know: audit, the event stream, webhooks.
+    pub change: Change,
+}
+
+/// What others may want to know of a transition. It holds no secret.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Change {
+    /// The connector.
+    pub connector: ConnectorId,
+    /// To whom it belongs.
+    pub owner: OwnerId,
+    /// When it happened.
+    pub at: Timestamp,
+    /// What happened.
+    pub kind: ChangeKind,
+}
+
+/// What happened to a connector.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ChangeKind {
+    /// It entered the state [`Lifecycle::Connecting`], or began anew in it.
+    Connecting,
+    /// It waits for its user.
+    AuthorizationRequired,
+    /// It is ready for use.
+    Connected,
+    /// It is ready for use, and would like a wider consent.
+    WiderConsentRequired,
+    /// The offer of a wider consent has ended.
+    WiderConsentEnded,
+    /// Its grant was renewed.
+    GrantRenewed,
+    /// It is disconnected.
+    Disconnected(DisconnectCode),
+    /// A connect came to nothing, and it is what it was before it ever connected.
+    Created,
+}
+
+/// An event that has no place in the connector's state.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
+#[error("a connector that is {} cannot take the event {event}", state.as_str())]
+pub struct TransitionError {
+    /// The state.
+    pub state: Lifecycle,
+    /// The event's name.
+    pub event: &'static str,
+}
+
+impl Event {
+    /// The event's name.
+    pub const fn name(&self) -> &'static str {
+        match self {
+            Self::ConnectStarted { .. } => "ConnectStarted",
+            Self::AuthorizationRequired { .. } => "AuthorizationRequired",
+            Self::WiderConsentRequired { .. } => "WiderConsentRequired",
+            Self::AttemptConsumed { .. } => "AttemptConsumed",
+            Self::Established { .. } => "Established",
+            Self::GrantRenewed { .. } => "GrantRenewed",
+            Self::Failed { .. } => "Failed",
+            Self::DisconnectRequested => "DisconnectRequested",
+            Self::Lapsed => "Lapsed",
+        }
+    }
+}
+
+impl Connector {
+    /// Lets `event` happen at `now`.
+    ///
+    /// An event that has no place in the state is refused and leaves nothing behind. A connect may start in every state
+    /// but `Connected`: a connected server is probed where it is, so that it goes on serving meanwhile.
+    pub fn apply(self, event: Event, now: Timestamp) -> Result<Transition, TransitionError> {
+        let refused = TransitionError { state: self.lifecycle(), event: event.name() };
+        let (state, kind) = step(self.state, event, now).ok_or(refused)?;
+        let change = Change { connector: self.id, owner: self.owner, at: now, kind };
+        Ok(Transition { connector: Self { state, updated_at: now, ..self }, change })
+    }
+}
+
+/// The one table of the state machine. `None` refuses.
+fn step(state: ConnectorState, event: Event, now: Timestamp) -> Option<(ConnectorState, ChangeKind)> {
+    use ConnectorState as State;
+    Some(match (state, event) {
+        (State::Created, Event::ConnectStarted { deadline }) => probing(deadline, Before::Created),
+        (State::Connecting(Connecting { before, .. }), Event::ConnectStarted { deadline }) => probing(deadline, before),
+        (State::Disconnected(disconnected), Event::ConnectStarted { deadline }) => {
+            probing(deadline, Before::Disconnected(disconnected))
+        }
+
+        (State::Connecting(Connecting { before, .. }), Event::AuthorizationRequired { attempt }) => {
+            awaiting(attempt, before)
+        }
+        // The server no longer takes the grant; should the user not consent, it is disconnected for that reason.
+        (State::Connected(connected), Event::AuthorizationRequired { attempt }) => {
+            let reason = DisconnectReason::authorization_expired();
+            awaiting(attempt, Before::Disconnected(Disconnected { reason, recovery: connected.grant }))
+        }
+
+        (State::Connected(connected), Event::WiderConsentRequired { attempt }) => {
+            (State::Connected(Connected { wider: Some(attempt), ..connected }), ChangeKind::WiderConsentRequired)
+        }
+
+        (State::Connecting(Connecting { attempt: Some(_), before, .. }), Event::AttemptConsumed { deadline }) => {
+            probing(deadline, before)
+        }
+        (State::Connected(connected @ Connected { wider: Some(_), .. }), Event::AttemptConsumed { .. }) => {
+            (State::Connected(Connected { wider: None, ..connected }), ChangeKind::WiderConsentEnded)
+        }
+
+        (
+            State::Connecting(Connecting { attempt: None, .. }) | State::Connected(_),
+            Event::Established { grant, server },
+        ) => (State::Connected(Connected { grant, server, wider: None }), ChangeKind::Connected),
+
+        (State::Connected(connected), Event::GrantRenewed { grant }) if follows(connected.grant.as_ref(), &grant) => {
+            (State::Connected(Connected { grant: Some(grant), ..connected }), ChangeKind::GrantRenewed)
+        }
+
+        (State::Connecting(_) | State::Connected(_), Event::Failed { reason, recovery }) => {
+            disconnected(Disconnected { reason, recovery })
+        }
+
+        (
+            State::Connecting(Connecting { attempt: Some(_), .. } | Connecting { before: Before::Disconnected(_), .. })
+            | State::Connected(_)
+            | State::Disconnected(_),
+            Event::DisconnectRequested,
+        ) => disconnected(Disconnected { reason: DisconnectReason::client_request(), recovery: None }),
+
+        (State::Connecting(Connecting { attempt: None, deadline, before }), Event::Lapsed) if deadline <= now => {
+            match before {
+                Before::Created => (State::Created, ChangeKind::Created),
+                Before::Disconnected(before) => disconnected(before),
+            }
+        }
+        (State::Connecting(Connecting { attempt: Some(_), deadline, before }), Event::Lapsed) if deadline <= now => {
+            let recovery = match before {
+                Before::Created => None,
+                Before::Disconnected(before) => before.recovery,
+            };
+            disconnected(Disconnected { reason: DisconnectReason::authorization_expired(), recovery })
+        }
+        (State::Connected(connected @ Connected { wider: Some(_), .. }), Event::Lapsed)
+            if connected.wider.as_ref().is_some_and(|attempt| attempt.expires_at <= now) =>
+        {
+            (State::Connected(Connected { wider: None, ..connected }), ChangeKind::WiderConsentEnded)
+        }
+
+        // Every refusal is listed, so that a new state or event does not compile until it has its place.
+        (
+            State::Created,
+            Event::AuthorizationRequired { .. }
+            | Event::WiderConsentRequired { .. }
+            | Event::AttemptConsumed { .. }
+            | Event::Established { .. }
+            | Event::GrantRenewed { .. }
+            | Event::Failed { .. }
+            | Event::DisconnectRequested
+            | Event::Lapsed,
+        )
+        | (
+            State::Connecting(_),
+            Event::WiderConsentRequired { .. }
+            | Event::AttemptConsumed { .. }
+            | Event::Established { .. }
+            | Event::GrantRenewed { .. }
+            | Event::DisconnectRequested
+            | Event::Lapsed,
+        )
+        | (
+            State::Connected(_),
+            Event::ConnectStarted { .. } | Event::AttemptConsumed { .. } | Event::GrantRenewed { .. } | Event::Lapsed,
+        )
+        | (
+            State::Disconnected(_),
+            Event::AuthorizationRequired { .. }
+            | Event::WiderConsentRequired { .. }
+            | Event::AttemptConsumed { .. }
+            | Event::Established { .. }
+            | Event::GrantRenewed { .. }
+            | Event::Failed { .. }
+            | Event::Lapsed,
+        ) => return None,
+    })
+}
+
+fn probing(deadline: Timestamp, before: Before) -> (ConnectorState, ChangeKind) {
+    (ConnectorState::Connecting(Connecting { attempt: None, deadline, before }), ChangeKind::Connecting)
+}
+
+fn awaiting(attempt: AuthorizationAttempt, before: Before) -> (ConnectorState, ChangeKind) {
+    let deadline = attempt.expires_at;
+    let connecting = Connecting { attempt: Some(attempt), deadline, before };
+    (ConnectorState::Connecting(connecting), ChangeKind::AuthorizationRequired)
+}
+
+fn disconnected(disconnected: Disconnected) -> (ConnectorState, ChangeKind) {
+    let code = disconnected.reason.code();
+    (ConnectorState::Disconnected(disconnected), ChangeKind::Disconnected(code))
+}
+
+/// Whether `renewed` is the generation after `held`, of the same issuer.
+fn follows(held: Option<&Grant>, renewed: &Grant) -> bool {
+    match (held.map(|grant| &grant.source), &renewed.source) {
+        (Some(GrantSource::Issued(held)), GrantSource::Issued(renewed)) => {
+            held.issuer == renewed.issuer && held.generation.checked_add(1) == Some(renewed.generation)
+        }
+        _ => false,
+    }
+}

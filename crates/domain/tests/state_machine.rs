@@ -1,0 +1,387 @@
+//! The state machine: every state meets every event, and a long walk is compared with a smaller model of it.
+
+#![expect(clippy::unwrap_used, reason = "a test stops where its own premises fail")]
+
+use connectors_domain::{
+    AccessToken, AuthorizationAttempt, Before, ChangeKind, ClientState, Connected, Connecting, Connector, ConnectorId,
+    ConnectorState, DisconnectCode, DisconnectReason, Disconnected, Event, Grant, GrantSource, IssuedGrant, Issuer,
+    Lifecycle, OwnerId, ProtocolVersion, RefreshToken, Scopes, Secret, ServerFacts, ServerUrl, StateHash,
+    TransitionError,
+};
+use jiff::Timestamp;
+use proptest::prelude::*;
+
+const NOW: i64 = 1_000;
+
+fn at(second: i64) -> Timestamp {
+    Timestamp::from_second(second).unwrap()
+}
+
+fn connector(state: ConnectorState) -> Connector {
+    let id = ConnectorId::new(at(0), [7; 10]);
+    let url = ServerUrl::parse("https://mcp.example.com/mcp").unwrap();
+    let mut connector = Connector::new(id, OwnerId::local(), url, None, None, at(0));
+    connector.state = state;
+    connector
+}
+
+fn attempt(expires_at: i64) -> AuthorizationAttempt {
+    AuthorizationAttempt {
+        state_hash: StateHash([3; 32]),
+        verifier: Secret::new("verifier"),
+        issuer: Issuer::new("https://as.example.com"),
+        authorization_url: Secret::new("https://as.example.com/authorize?state=s"),
+        redirect_uri: "http://127.0.0.1:8333/api/v1/connectors/oauth/callback".into(),
+        scopes: Scopes::default(),
+        redirect_url: None,
+        expires_at: at(expires_at),
+    }
+}
+
+fn issued(generation: u64) -> Grant {
+    Grant {
+        access_token: AccessToken::new(format!("token-{generation}")).unwrap(),
+        source: GrantSource::Issued(IssuedGrant {
+            issuer: Issuer::new("https://as.example.com"),
+            refresh_token: Some(RefreshToken::new("refresh".into()).unwrap()),
+            expires_at: None,
+            scopes: Scopes::default(),
+            generation,
+        }),
+    }
+}
+
+fn facts() -> ServerFacts {
+    ServerFacts { modern: ProtocolVersion::parse("2026-07-28").ok(), legacy: None, name: None }
+}
+
+fn gone() -> Disconnected {
+    let reason = DisconnectReason::new(DisconnectCode::ServerUnreachable, "away");
+    Disconnected { reason, recovery: Some(issued(4)) }
+}
+
+fn probing(before: Before, deadline: i64) -> ConnectorState {
+    ConnectorState::Connecting(Connecting { attempt: None, deadline: at(deadline), before })
+}
+
+fn awaiting(before: Before, deadline: i64) -> ConnectorState {
+    ConnectorState::Connecting(Connecting { attempt: Some(attempt(deadline)), deadline: at(deadline), before })
+}
+
+fn connected(grant: Option<Grant>, wider: Option<AuthorizationAttempt>) -> ConnectorState {
+    ConnectorState::Connected(Connected { grant, server: facts(), wider })
+}
+
+/// Every state, in each of the forms between which the table tells.
+fn states() -> Vec<(&'static str, ConnectorState)> {
+    vec![
+        ("created", ConnectorState::Created),
+        ("probing, new", probing(Before::Created, NOW + 1)),
+        ("probing, new, late", probing(Before::Created, NOW)),
+        ("probing, again", probing(Before::Disconnected(gone()), NOW + 1)),
+        ("probing, again, late", probing(Before::Disconnected(gone()), NOW)),
+        ("awaiting, new", awaiting(Before::Created, NOW + 1)),
+        ("awaiting, new, late", awaiting(Before::Created, NOW)),
+        ("awaiting, again, late", awaiting(Before::Disconnected(gone()), NOW)),
+        ("connected", connected(Some(issued(4)), None)),
+        ("connected, open", connected(None, None)),
+        ("connected, wider", connected(Some(issued(4)), Some(attempt(NOW + 1)))),
+        ("connected, wider, late", connected(Some(issued(4)), Some(attempt(NOW)))),
+        ("disconnected", ConnectorState::Disconnected(gone())),
+    ]
+}
+
+fn events() -> Vec<Event> {
+    vec![
+        Event::ConnectStarted { deadline: at(NOW + 30) },
+        Event::AuthorizationRequired { attempt: attempt(NOW + 600) },
+        Event::WiderConsentRequired { attempt: attempt(NOW + 600) },
+        Event::AttemptConsumed { deadline: at(NOW + 30) },
+        Event::Established { grant: Some(issued(0)), server: facts() },
+        Event::GrantRenewed { grant: issued(5) },
+        Event::Failed {
+            reason: DisconnectReason::new(DisconnectCode::ServerTimeout, "late"),
+            recovery: Some(issued(4)),
+        },
+        Event::DisconnectRequested,
+        Event::Lapsed,
+    ]
+}
+
+/// What each event makes of each state, one letter a state: what it becomes, or `-` for a refusal.
+///
+/// `P` probing, `A` awaiting its user, `C` connected, `W` connected with a wider consent offered, `D` disconnected,
+/// `N` created (new).
+#[rustfmt::skip]
+const TABLE: [(&str, &str); 13] = [
+    //                          Start Auth Wider Consumed Established Renewed Failed Disconnect Lapsed
+    ("created",                "P - - - - - - - -"),
+    ("probing, new",           "P A - - C - D - -"),
+    ("probing, new, late",     "P A - - C - D - N"),
+    ("probing, again",         "P A - - C - D D -"),
+    ("probing, again, late",   "P A - - C - D D D"),
+    ("awaiting, new",          "P A - P - - D D -"),
+    ("awaiting, new, late",    "P A - P - - D D D"),
+    ("awaiting, again, late",  "P A - P - - D D D"),
+    ("connected",              "- A W - C C D D -"),
+    ("connected, open",        "- A W - C - D D -"),
+    ("connected, wider",       "- A W C C W D D -"),
+    ("connected, wider, late", "- A W C C W D D C"),
+    ("disconnected",           "P - - - - - - D -"),
+];
+
+fn letter(state: &ConnectorState) -> char {
+    match state {
+        ConnectorState::Created => 'N',
+        ConnectorState::Connecting(Connecting { attempt: None, .. }) => 'P',
+        ConnectorState::Connecting(Connecting { attempt: Some(_), .. }) => 'A',
+        ConnectorState::Connected(Connected { wider: None, .. }) => 'C',
+        ConnectorState::Connected(Connected { wider: Some(_), .. }) => 'W',
+        ConnectorState::Disconnected(_) => 'D',
+    }
+}
+
+#[test]
+fn every_event_in_every_state_does_what_the_table_says() {
+    assert_eq!(states().len(), TABLE.len());
+    for ((name, state), (row, expected)) in states().into_iter().zip(TABLE) {
+        assert_eq!(name, row);
+        for (event, expected) in events().into_iter().zip(expected.split(' ')) {
+            let before = connector(state.clone());
+            let event_name = event.name();
+            let outcome = before.clone().apply(event, at(NOW));
+            let found = outcome.as_ref().map_or('-', |transition| letter(&transition.connector.state));
+            assert_eq!(found.to_string(), expected, "{name} x {event_name}");
+            match outcome {
+                Ok(transition) => {
+                    assert_eq!(transition.connector.updated_at, at(NOW));
+                    assert_eq!(transition.connector.revision, before.revision);
+                    assert_eq!(transition.change.connector, before.id);
+                    assert_eq!(transition.change.owner, before.owner);
+                }
+                Err(error) => {
+                    assert_eq!(error, TransitionError { state: before.lifecycle(), event: event_name });
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn a_refusal_names_state_and_event() {
+    let error = connector(ConnectorState::Created).apply(Event::DisconnectRequested, at(NOW)).unwrap_err();
+    assert_eq!(error.to_string(), "a connector that is created cannot take the event DisconnectRequested");
+}
+
+#[test]
+fn a_probe_that_is_never_heard_of_again_leaves_what_was_there() {
+    let lapse = |state| connector(state).apply(Event::Lapsed, at(NOW)).unwrap().connector.state;
+    assert_eq!(lapse(probing(Before::Created, NOW)), ConnectorState::Created);
+    assert_eq!(lapse(probing(Before::Disconnected(gone()), NOW)), ConnectorState::Disconnected(gone()));
+}
+
+#[test]
+fn an_unfinished_authorization_ends_with_its_reason_and_keeps_what_may_still_be_good() {
+    let state = awaiting(Before::Disconnected(gone()), NOW);
+    let ConnectorState::Disconnected(after) = connector(state).apply(Event::Lapsed, at(NOW)).unwrap().connector.state
+    else {
+        panic!("not disconnected");
+    };
+    assert_eq!(after.reason.code(), DisconnectCode::AuthorizationExpired);
+    assert_eq!(after.recovery, Some(issued(4)));
+}
+
+#[test]
+fn a_users_disconnect_keeps_nothing() {
+    for (name, state) in states() {
+        if let Ok(transition) = connector(state).apply(Event::DisconnectRequested, at(NOW)) {
+            let ConnectorState::Disconnected(after) = transition.connector.state else { panic!("{name}") };
+            assert_eq!((after.reason.code(), after.recovery), (DisconnectCode::ClientRequest, None), "{name}");
+            assert_eq!(transition.change.kind, ChangeKind::Disconnected(DisconnectCode::ClientRequest));
+        }
+    }
+}
+
+#[test]
+fn a_renewed_grant_is_the_next_generation_of_the_same_issuer() {
+    let renew = |grant| connector(connected(Some(issued(4)), None)).apply(Event::GrantRenewed { grant }, at(NOW));
+    assert!(renew(issued(5)).is_ok());
+    assert!(renew(issued(4)).is_err());
+    assert!(renew(issued(6)).is_err());
+    assert!(renew(Grant::supplied(AccessToken::new("t".into()).unwrap())).is_err());
+    let mut elsewhere = issued(5);
+    if let GrantSource::Issued(grant) = &mut elsewhere.source {
+        grant.issuer = Issuer::new("https://as.example.com/");
+    }
+    assert!(renew(elsewhere).is_err());
+}
+
+#[test]
+fn clients_see_four_states_and_never_a_probe() {
+    let seen: Vec<_> = states().into_iter().map(|(name, state)| (name, connector(state).client_state())).collect();
+    for (name, state) in seen {
+        let expected = match name {
+            "created" | "probing, new" | "probing, new, late" => ClientState::Created,
+            "awaiting, new" | "awaiting, new, late" | "awaiting, again, late" => ClientState::AuthRequired,
+            "probing, again" | "probing, again, late" | "disconnected" => ClientState::Disconnected,
+            _ => ClientState::Connected,
+        };
+        assert_eq!(state, expected, "{name}");
+    }
+}
+
+#[test]
+fn secrets_of_a_connector_do_not_print() {
+    for (name, state) in states() {
+        let printed = format!("{:?}", connector(state));
+        for secret in ["token-4", "refresh\"", "verifier\"", "state=s"] {
+            assert!(!printed.contains(secret), "{name}: {printed}");
+        }
+    }
+}
+
+/// A smaller model: what is under way, what was there before, and until when.
+#[derive(Debug, Clone, Copy, PartialEq)]
+enum Model {
+    New,
+    Under { consent: bool, again: bool, until: i64 },
+    Up { renewable: Option<u64>, wider_until: Option<i64> },
+    Down,
+}
+
+#[derive(Debug, Clone)]
+enum Step {
+    Start(i64),
+    Auth(i64),
+    Wider(i64),
+    Consumed(i64),
+    Established(Option<u64>),
+    Renewed(u64),
+    Failed,
+    Disconnect,
+    Lapsed,
+}
+
+impl Model {
+    fn take(self, step: &Step, now: i64) -> Option<Self> {
+        match *step {
+            Step::Start(until) => match self {
+                Self::New => Some(Self::Under { consent: false, again: false, until }),
+                Self::Under { again, .. } => Some(Self::Under { consent: false, again, until }),
+                Self::Up { .. } => None,
+                Self::Down => Some(Self::Under { consent: false, again: true, until }),
+            },
+            Step::Auth(until) => match self {
+                Self::Under { again, .. } => Some(Self::Under { consent: true, again, until }),
+                Self::Up { .. } => Some(Self::Under { consent: true, again: true, until }),
+                Self::New | Self::Down => None,
+            },
+            Step::Wider(until) => match self {
+                Self::Up { renewable, .. } => Some(Self::Up { renewable, wider_until: Some(until) }),
+                _ => None,
+            },
+            Step::Consumed(until) => match self {
+                Self::Under { consent: true, again, .. } => Some(Self::Under { consent: false, again, until }),
+                Self::Up { renewable, wider_until: Some(_) } => Some(Self::Up { renewable, wider_until: None }),
+                _ => None,
+            },
+            Step::Established(renewable) => match self {
+                Self::Under { consent: false, .. } | Self::Up { .. } => Some(Self::Up { renewable, wider_until: None }),
+                _ => None,
+            },
+            Step::Renewed(generation) => match self {
+                Self::Up { renewable: Some(held), wider_until } if held + 1 == generation => {
+                    Some(Self::Up { renewable: Some(generation), wider_until })
+                }
+                _ => None,
+            },
+            Step::Failed => matches!(self, Self::Under { .. } | Self::Up { .. }).then_some(Self::Down),
+            Step::Disconnect => match self {
+                Self::New | Self::Under { consent: false, again: false, .. } => None,
+                _ => Some(Self::Down),
+            },
+            Step::Lapsed => match self {
+                Self::Under { consent: false, again: false, until } if until <= now => Some(Self::New),
+                Self::Under { until, .. } if until <= now => Some(Self::Down),
+                Self::Up { renewable, wider_until: Some(until) } if until <= now => {
+                    Some(Self::Up { renewable, wider_until: None })
+                }
+                _ => None,
+            },
+        }
+    }
+
+    fn of(connector: &Connector) -> Self {
+        match &connector.state {
+            ConnectorState::Created => Self::New,
+            ConnectorState::Connecting(connecting) => Self::Under {
+                consent: connecting.attempt.is_some(),
+                again: matches!(connecting.before, Before::Disconnected(_)),
+                until: connecting.deadline.as_second(),
+            },
+            ConnectorState::Connected(connected) => Self::Up {
+                renewable: connected.grant.as_ref().and_then(|grant| match &grant.source {
+                    GrantSource::Issued(issued) => Some(issued.generation),
+                    GrantSource::Supplied => None,
+                }),
+                wider_until: connected.wider.as_ref().map(|attempt| attempt.expires_at.as_second()),
+            },
+            ConnectorState::Disconnected(_) => Self::Down,
+        }
+    }
+}
+
+fn event(step: &Step) -> Event {
+    match *step {
+        Step::Start(until) => Event::ConnectStarted { deadline: at(until) },
+        Step::Auth(until) => Event::AuthorizationRequired { attempt: attempt(until) },
+        Step::Wider(until) => Event::WiderConsentRequired { attempt: attempt(until) },
+        Step::Consumed(until) => Event::AttemptConsumed { deadline: at(until) },
+        Step::Established(grant) => Event::Established { grant: grant.map(issued), server: facts() },
+        Step::Renewed(generation) => Event::GrantRenewed { grant: issued(generation) },
+        Step::Failed => {
+            Event::Failed { reason: DisconnectReason::new(DisconnectCode::ServerError, "status 500"), recovery: None }
+        }
+        Step::Disconnect => Event::DisconnectRequested,
+        Step::Lapsed => Event::Lapsed,
+    }
+}
+
+fn step() -> impl Strategy<Value = Step> {
+    prop_oneof![
+        (0..200_i64).prop_map(Step::Start),
+        (0..200_i64).prop_map(Step::Auth),
+        (0..200_i64).prop_map(Step::Wider),
+        (0..200_i64).prop_map(Step::Consumed),
+        proptest::option::of(0..4_u64).prop_map(Step::Established),
+        (0..5_u64).prop_map(Step::Renewed),
+        Just(Step::Failed),
+        Just(Step::Disconnect),
+        Just(Step::Lapsed),
+    ]
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(2_000))]
+
+    #[test]
+    fn a_walk_agrees_with_the_model(steps in proptest::collection::vec(step(), 1..60)) {
+        let mut model = Model::New;
+        let mut connector = connector(ConnectorState::Created);
+        for (now, step) in steps.iter().enumerate() {
+            let now = i64::try_from(now).unwrap() * 3;
+            let expected = model.take(step, now);
+            let found = connector.clone().apply(event(step), at(now));
+            prop_assert_eq!(found.is_ok(), expected.is_some(), "{:?} at {} in {:?}", step, now, model);
+            if let (Ok(transition), Some(next)) = (found, expected) {
+                prop_assert_eq!(Model::of(&transition.connector), next);
+                // Whatever clients see, a reason is there exactly when they see it disconnected.
+                let down = transition.connector.client_state() == ClientState::Disconnected;
+                prop_assert_eq!(transition.connector.disconnect_reason().is_some(), down);
+                prop_assert!(transition.connector.lifecycle() != Lifecycle::Connected || !down);
+                connector = transition.connector;
+                model = next;
+            }
+        }
+    }
+}
