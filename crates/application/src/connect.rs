@@ -1,0 +1,219 @@
+//! Connecting: the server is probed with the credential at hand, and what comes of it is stored.
+
+use std::time::Duration;
+
+use connectors_domain::{
+    AccessToken, Connecting, Connector, ConnectorId, ConnectorState, DisconnectCode, DisconnectReason, Event, Grant,
+    OwnerId, RedirectUrl,
+};
+use jiff::Timestamp;
+use tracing::Instrument;
+
+use crate::ports::ProbeError;
+use crate::service::AdvanceError;
+use crate::{Conflict, ConnectorService, Error};
+
+/// How often a connect that is under way elsewhere is looked at.
+const POLL: Duration = Duration::from_millis(100);
+
+/// How often a connect begins anew because somebody else was quicker to begin.
+const ATTEMPTS: usize = 5;
+
+/// What a user may give to connect.
+#[derive(Debug, Clone, Default)]
+pub struct ConnectRequest {
+    /// Where the user's browser goes after consent.
+    pub redirect_url: Option<String>,
+    /// An access token to use, in place of any that is stored.
+    pub access_token: Option<String>,
+}
+
+/// A [`ConnectRequest`] whose parts were found to be good.
+struct Checked {
+    redirect_url: Option<RedirectUrl>,
+    grant: Option<Grant>,
+}
+
+impl ConnectorService {
+    /// Connects the connector `id` of `owner`, whatever its state.
+    ///
+    /// On success the connector is connected. On failure it is disconnected with a reason, and so says the error. A
+    /// connect that is under way already is joined, unless this one brings a token of its own.
+    pub async fn connect(&self, owner: OwnerId, id: ConnectorId, request: ConnectRequest) -> Result<Connector, Error> {
+        let request = self.check(request)?;
+        let service = self.clone();
+        // A task of its own: a caller that goes away leaves no connector in the middle.
+        let task = async move { service.connect_in_task(owner, id, request).await };
+        tokio::spawn(task.in_current_span()).await.unwrap_or_else(|error| Err(Error::Internal(Box::new(error))))
+    }
+
+    fn check(&self, request: ConnectRequest) -> Result<Checked, Error> {
+        let redirect_url = request
+            .redirect_url
+            .map(|text| self.config.redirect_origins.admit(&text))
+            .transpose()
+            .map_err(|error| Error::BadRequest(format!("{error}.")))?;
+        let grant = request
+            .access_token
+            .map(AccessToken::new)
+            .transpose()
+            .map_err(|error| Error::Unprocessable { field: "access_token", message: error.to_string() })?
+            .map(Grant::supplied);
+        Ok(Checked { redirect_url, grant })
+    }
+
+    async fn connect_in_task(&self, owner: OwnerId, id: ConnectorId, request: Checked) -> Result<Connector, Error> {
+        for _ in 0..ATTEMPTS {
+            let (connector, joined) = self.settled(owner, id).await?;
+            if request.grant.is_none() {
+                if joined {
+                    return outcome(connector);
+                }
+                if self.offers_consent(&connector, request.redirect_url.as_ref()) {
+                    return Ok(connector);
+                }
+            }
+            match self.begin(connector).await? {
+                Some(connector) => return self.probe(connector, request.grant).await,
+                None => continue,
+            }
+        }
+        Err(Error::Conflict(Conflict::Changed))
+    }
+
+    /// The connector once no probe of it is under way, and whether there was one to wait for.
+    async fn settled(&self, owner: OwnerId, id: ConnectorId) -> Result<(Connector, bool), Error> {
+        let mut joined = false;
+        loop {
+            let connector = self.find(owner, id).await?;
+            match connector.state {
+                ConnectorState::Connecting(Connecting { attempt: None, deadline, .. }) if self.now() < deadline => {
+                    joined = true;
+                    tokio::time::sleep(POLL).await;
+                }
+                // A probe that was heard of for no longer was no outcome that could be joined.
+                ConnectorState::Connecting(Connecting { attempt: None, .. }) => return Ok((connector, false)),
+                _ => return Ok((connector, joined)),
+            }
+        }
+    }
+
+    /// Whether the user has been given a URL to visit that is still good, and goes back to the same place.
+    fn offers_consent(&self, connector: &Connector, redirect_url: Option<&RedirectUrl>) -> bool {
+        connector
+            .attempt()
+            .is_some_and(|attempt| self.now() < attempt.expires_at && attempt.redirect_url.as_ref() == redirect_url)
+    }
+
+    /// Marks the connect as begun; `None` if somebody else was quicker. A connected connector stays as it is, so that it
+    /// goes on serving while its server is probed.
+    async fn begin(&self, connector: Connector) -> Result<Option<Connector>, Error> {
+        if matches!(connector.state, ConnectorState::Connected(_)) {
+            return Ok(Some(connector));
+        }
+        let deadline = self.deadline();
+        match self.advance(connector, Event::ConnectStarted { deadline }).await {
+            Ok(connector) => Ok(Some(connector)),
+            Err(AdvanceError::Conflict) => Ok(None),
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    fn deadline(&self) -> Timestamp {
+        self.now().saturating_add(self.config.probe_deadline).unwrap_or(Timestamp::MAX)
+    }
+
+    async fn probe(&self, connector: Connector, supplied: Option<Grant>) -> Result<Connector, Error> {
+        let (owner, id) = (connector.owner, connector.id);
+        let stored = connector.grant().cloned();
+        let grant = supplied.or_else(|| stored.clone());
+        let token = grant.as_ref().map(|grant| grant.access_token.clone());
+        let probed = self.ports.mcp.probe(connector.url.clone(), token).await;
+        let event = match probed {
+            Ok(server) => {
+                tracing::info!(
+                    connector = %id,
+                    modern = server.modern.as_ref().map(tracing::field::display),
+                    legacy = server.legacy.as_ref().map(tracing::field::display),
+                    "server probed"
+                );
+                Event::Established { grant, server }
+            }
+            Err(error) => {
+                // A token that was never seen to work is kept only while nothing speaks against it.
+                let recovery = if error == ProbeError::Unauthorized { stored } else { grant.clone() };
+                Event::Failed { reason: reason(&error, grant.is_some()), recovery }
+            }
+        };
+        match self.advance(connector, event).await {
+            Ok(connector) => outcome(connector),
+            // Deleted, disconnected or connected by somebody else while the server was probed: what they did stands.
+            Err(AdvanceError::Conflict) => match self.find(owner, id).await? {
+                connector if matches!(connector.state, ConnectorState::Connected(_)) => Ok(connector),
+                _ => Err(Error::Conflict(Conflict::Changed)),
+            },
+            Err(error) => Err(error.into()),
+        }
+    }
+}
+
+impl From<AdvanceError> for Error {
+    fn from(error: AdvanceError) -> Self {
+        match error {
+            AdvanceError::Refused(refused) => Self::Internal(Box::new(refused)),
+            AdvanceError::Conflict => Self::Conflict(Conflict::Changed),
+            AdvanceError::Failed(error) => error,
+        }
+    }
+}
+
+/// What a caller is told of a connector whose connect has ended.
+fn outcome(connector: Connector) -> Result<Connector, Error> {
+    match connector.state {
+        ConnectorState::Disconnected(disconnected) => Err(Error::ConnectFailed(disconnected.reason)),
+        _ => Ok(connector),
+    }
+}
+
+/// What a person is told of a failed probe.
+fn reason(error: &ProbeError, with_credential: bool) -> DisconnectReason {
+    use DisconnectCode as Code;
+    match error {
+        ProbeError::AddressRefused(refused) => DisconnectReason::new(Code::AddressRefused, refused.to_string()),
+        ProbeError::Unreachable => DisconnectReason::new(
+            Code::ServerUnreachable,
+            "The server cannot be reached. Check its URL and that it is running, then connect again.",
+        ),
+        ProbeError::TimedOut => {
+            DisconnectReason::new(Code::ServerTimeout, "The server did not answer in time. Connect again later.")
+        }
+        ProbeError::Unauthorized => unauthorized(with_credential),
+        ProbeError::Status(status) => DisconnectReason::new(
+            Code::ServerError,
+            format!("The server answered with HTTP status {status}. Check the URL, or connect again later."),
+        ),
+        ProbeError::NotMcp => DisconnectReason::new(
+            Code::NotMcp,
+            "What answers at this URL does not speak MCP over Streamable HTTP. Check the URL; it often ends in /mcp.",
+        ),
+        ProbeError::UnsupportedVersion => DisconnectReason::new(
+            Code::UnsupportedVersion,
+            "The server speaks only versions of MCP that this service does not know. Upgrade the service or the server.",
+        ),
+    }
+}
+
+/// What a person is told of a server that answered 401.
+pub(crate) fn unauthorized(with_credential: bool) -> DisconnectReason {
+    if with_credential {
+        DisconnectReason::new(
+            DisconnectCode::CredentialRejected,
+            "The server does not accept the access token. Connect again with a new access_token.",
+        )
+    } else {
+        DisconnectReason::new(
+            DisconnectCode::AuthorizationRequired,
+            "The server demands authorization. Connect with an access_token for it.",
+        )
+    }
+}

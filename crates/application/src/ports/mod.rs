@@ -1,0 +1,21 @@
+//! What the use cases need from outside. An adapter implements a port; the contract suites in `connectors-testkit` say
+//! what it must hold to, and feature `mocks` brings a mock of each.
+
+mod clock;
+mod connectors;
+mod entropy;
+mod mcp_server;
+mod relay;
+
+pub use self::{
+    clock::Clock,
+    connectors::{ConnectorPage, Connectors, InsertError, ListQuery, StoreError, UpdateError},
+    entropy::Entropy,
+    mcp_server::{AddressRefused, McpServer, ProbeError},
+    relay::{
+        BodyError, ByteStream, RelayBody, RelayError, RelayMethod, RelayRequest, RelayResponse, RelayTarget,
+        RequestHeaders, ResponseHeaders,
+    },
+};
+#[cfg(feature = "mocks")]
+pub use self::{clock::MockClock, connectors::MockConnectors, entropy::MockEntropy, mcp_server::MockMcpServer};

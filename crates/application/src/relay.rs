@@ -1,0 +1,103 @@
+//! Relaying: a client's request goes to the server behind a connector, and the answer comes back as it is.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use connectors_domain::{Connector, ConnectorId, ConnectorState, Event, OwnerId};
+
+use crate::connect::unauthorized;
+use crate::ports::{RelayError, RelayMethod, RelayRequest, RelayResponse, RelayTarget, RequestHeaders};
+use crate::service::AdvanceError;
+use crate::{ConnectorService, Error};
+
+/// A request was not relayed.
+#[derive(Debug)]
+pub enum RelayFailure {
+    /// The connector cannot be used now; somebody has to connect it.
+    Unusable(Box<Connector>),
+    /// The server failed. It is [`RelayError::Unauthorized`] never.
+    Server(RelayError),
+    /// The service failed, or there is no such connector.
+    Service(Error),
+}
+
+impl From<Error> for RelayFailure {
+    fn from(error: Error) -> Self {
+        Self::Service(error)
+    }
+}
+
+impl ConnectorService {
+    /// Passes a request on to the server behind the connector `id` of `owner`.
+    ///
+    /// A server that does not take the credential disconnects the connector. Nothing is sent twice, except after that
+    /// refusal, and then only if the connector has got another credential meanwhile.
+    pub async fn relay(
+        &self,
+        owner: OwnerId,
+        id: ConnectorId,
+        method: RelayMethod,
+        headers: RequestHeaders,
+        body: Bytes,
+    ) -> Result<RelayResponse, RelayFailure> {
+        let target = self.target(owner, id).await?;
+        let request =
+            RelayRequest { target: Arc::clone(&target), method, headers: headers.clone(), body: body.clone() };
+        match self.ports.mcp.relay(request).await {
+            Err(RelayError::Unauthorized) => {}
+            answer => return answer.map_err(RelayFailure::Server),
+        }
+
+        self.targets.forget(id).await;
+        let current = self.target(owner, id).await?;
+        if current.access_token == target.access_token {
+            return Err(self.disconnect_rejected(owner, id, &target).await);
+        }
+        let request = RelayRequest { target: Arc::clone(&current), method, headers, body };
+        match self.ports.mcp.relay(request).await {
+            Err(RelayError::Unauthorized) => Err(self.disconnect_rejected(owner, id, &current).await),
+            answer => answer.map_err(RelayFailure::Server),
+        }
+    }
+
+    /// Where requests through the connector go.
+    async fn target(&self, owner: OwnerId, id: ConnectorId) -> Result<Arc<RelayTarget>, RelayFailure> {
+        if let Some(target) = self.targets.get(owner, id).await {
+            return Ok(target);
+        }
+        let epoch = self.targets.epoch();
+        let connector = self.find(owner, id).await?;
+        let ConnectorState::Connected(connected) = &connector.state else {
+            return Err(RelayFailure::Unusable(Box::new(connector)));
+        };
+        let access_token = connected.grant.as_ref().map(|grant| grant.access_token.clone());
+        let target = Arc::new(RelayTarget { url: connector.url, access_token });
+        self.targets.keep(owner, id, Arc::clone(&target), epoch).await;
+        Ok(target)
+    }
+
+    /// Disconnects a connector whose server has refused `target`'s credential, unless the connector has changed since.
+    async fn disconnect_rejected(&self, owner: OwnerId, id: ConnectorId, target: &RelayTarget) -> RelayFailure {
+        let connector = match self.find(owner, id).await {
+            Ok(connector) => connector,
+            Err(error) => return error.into(),
+        };
+        let ConnectorState::Connected(connected) = &connector.state else {
+            return RelayFailure::Unusable(Box::new(connector));
+        };
+        let grant = connected.grant.clone();
+        if grant.as_ref().map(|grant| &grant.access_token) != target.access_token.as_ref() {
+            return RelayFailure::Service(Error::Conflict(crate::Conflict::Changed));
+        }
+        // The grant has worked before, so the next connect may try it once more.
+        let event = Event::Failed { reason: unauthorized(grant.is_some()), recovery: grant };
+        match self.advance(connector, event).await {
+            Ok(connector) => RelayFailure::Unusable(Box::new(connector)),
+            Err(AdvanceError::Conflict) => match self.find(owner, id).await {
+                Ok(connector) => RelayFailure::Unusable(Box::new(connector)),
+                Err(error) => error.into(),
+            },
+            Err(error) => RelayFailure::Service(error.into()),
+        }
+    }
+}

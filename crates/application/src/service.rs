@@ -1,0 +1,114 @@
+//! The service as a whole: its ports, its settings, and what several use cases share.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use connectors_domain::{Change, Connector, ConnectorId, Event, OwnerId, Presets, RedirectOrigins, TransitionError};
+use jiff::Timestamp;
+
+use crate::Error;
+use crate::ports::{Clock, Connectors, Entropy, McpServer, UpdateError};
+use crate::targets::Targets;
+
+/// The ports that the use cases reach the world through.
+#[derive(Clone)]
+pub struct Ports {
+    /// Where connectors are kept.
+    pub connectors: Arc<dyn Connectors>,
+    /// The MCP servers.
+    pub mcp: Arc<dyn McpServer>,
+    /// The time.
+    pub clock: Arc<dyn Clock>,
+    /// Chance.
+    pub entropy: Arc<dyn Entropy>,
+}
+
+/// The settings of the use cases.
+#[derive(Debug, Clone)]
+pub struct ServiceConfig {
+    /// The servers that are offered to every user.
+    pub presets: Presets,
+    /// Where a user's browser may be sent after consent.
+    pub redirect_origins: RedirectOrigins,
+    /// How many connectors a user may have.
+    pub connectors_per_user: u32,
+    /// How long a probe may take at the very most, the adapter's own limits included. A connect that was heard of for
+    /// no longer counts as dead, and another one takes over.
+    pub probe_deadline: Duration,
+    /// How many targets the relay keeps in memory.
+    pub target_capacity: u64,
+    /// How long the relay trusts a target in memory, where other processes may change connectors; `None` where this
+    /// process is the only one.
+    pub target_ttl: Option<Duration>,
+}
+
+/// The use cases. Cheap to clone.
+#[derive(Clone)]
+pub struct ConnectorService {
+    pub(crate) ports: Ports,
+    pub(crate) config: Arc<ServiceConfig>,
+    pub(crate) targets: Targets,
+}
+
+impl ConnectorService {
+    /// The service over `ports`.
+    pub fn new(ports: Ports, config: ServiceConfig) -> Self {
+        let targets = Targets::new(config.target_capacity, config.target_ttl);
+        Self { ports, config: Arc::new(config), targets }
+    }
+
+    /// Whether the service can do its work now.
+    pub async fn ready(&self) -> Result<(), Error> {
+        Ok(self.ports.connectors.ready().await?)
+    }
+
+    pub(crate) fn now(&self) -> Timestamp {
+        self.ports.clock.now()
+    }
+
+    pub(crate) async fn find(&self, owner: OwnerId, id: ConnectorId) -> Result<Connector, Error> {
+        self.ports.connectors.find(owner, id).await?.ok_or(Error::NotFound)
+    }
+
+    /// Lets `event` happen to `connector`, stores what comes of it, and tells whoever must know.
+    pub(crate) async fn advance(&self, connector: Connector, event: Event) -> Result<Connector, AdvanceError> {
+        let id = connector.id;
+        let transition = connector.apply(event, self.now())?;
+        let stored = self.ports.connectors.update(transition.connector).await;
+        // Also after a failure: a change whose outcome is unknown may have been stored.
+        self.targets.forget(id).await;
+        let stored = stored?;
+        announce(&transition.change);
+        Ok(stored)
+    }
+}
+
+/// A connector was not brought into its next state.
+#[derive(Debug)]
+pub(crate) enum AdvanceError {
+    /// The event has no place in the state.
+    Refused(TransitionError),
+    /// Somebody else was quicker.
+    Conflict,
+    /// The store failed.
+    Failed(Error),
+}
+
+impl From<TransitionError> for AdvanceError {
+    fn from(error: TransitionError) -> Self {
+        Self::Refused(error)
+    }
+}
+
+impl From<UpdateError> for AdvanceError {
+    fn from(error: UpdateError) -> Self {
+        match error {
+            UpdateError::Conflict => Self::Conflict,
+            UpdateError::Store(error) => Self::Failed(error.into()),
+        }
+    }
+}
+
+fn announce(change: &Change) {
+    tracing::info!(connector = %change.connector, owner = %change.owner, change = ?change.kind, "connector changed");
+}
