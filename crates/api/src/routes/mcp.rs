@@ -1,0 +1,188 @@
+//! `/api/v1/connectors/{id}/mcp`: the MCP server behind a connector, as a plain remote MCP server.
+
+use actix_web::body::SizedStream;
+use actix_web::http::header::{self, HeaderName, HeaderValue};
+use actix_web::http::{Method, StatusCode};
+use actix_web::{HttpRequest, HttpResponse, HttpResponseBuilder, web};
+use bytes::Bytes;
+use connectors_application::RelayFailure;
+use connectors_application::ports::{RelayBody, RelayError, RelayMethod, RelayResponse, RequestHeaders};
+use connectors_domain::Connector;
+use serde::{Deserialize, Serialize};
+use serde_json::value::RawValue;
+
+use crate::caller::Caller;
+use crate::event_stream::{Counted, EventStream};
+use crate::json::read_body;
+use crate::observe::Relayed;
+use crate::problem::{Kind, Problem, ProblemDocument};
+use crate::routes::Api;
+use crate::routes::connectors::connector_id;
+
+/// The JSON-RPC error code of a connector that cannot be used now. MCP asks that codes which it does not define lie
+/// outside the range that JSON-RPC reserves (MCP 2026-07-28, "Error Codes").
+const UNUSABLE: i32 = -31_001;
+
+/// Send a message to the MCP server
+///
+/// Also GET for the stream of a session, and DELETE for its end, with servers of the revisions that have sessions.
+#[utoipa::path(
+    post, path = "/api/v1/connectors/{id}/mcp", tag = "mcp", operation_id = "relay",
+    params(("id" = uuid::Uuid, Path, description = "The connector")),
+    request_body(content = serde_json::Value, content_type = "application/json"),
+    responses(
+        (status = 200, description = "The server's answer, or a JSON-RPC error that says why the connector cannot be used", body = serde_json::Value, content_type = "application/json"),
+        (status = 202, description = "The server took a notification or a response"),
+        (status = 403, description = "The origin is not allowed", body = ProblemDocument, content_type = "application/problem+json"),
+        (status = 404, description = "There is no such connector, or the server's session is over", body = ProblemDocument, content_type = "application/problem+json"),
+        (status = 409, description = "The connector cannot be used now (GET, DELETE, notifications)", body = ProblemDocument, content_type = "application/problem+json"),
+        (status = 413, description = "The body is too large", body = ProblemDocument, content_type = "application/problem+json"),
+        (status = 502, description = "The server answered wrongly", body = ProblemDocument, content_type = "application/problem+json"),
+        (status = 503, description = "The database is away", body = ProblemDocument, content_type = "application/problem+json"),
+        (status = 504, description = "The server could not be reached in time", body = ProblemDocument, content_type = "application/problem+json"),
+    ),
+)]
+pub(crate) async fn relay(
+    api: web::Data<Api>,
+    caller: Caller,
+    id: web::Path<String>,
+    request: HttpRequest,
+    payload: web::Payload,
+) -> Result<HttpResponse, Problem> {
+    let id = connector_id(&id)?;
+    let method = match *request.method() {
+        Method::POST => RelayMethod::Post,
+        Method::GET => RelayMethod::Get,
+        _ => RelayMethod::Delete,
+    };
+    let body = read_body(&request, payload, api.config.relay_body_limit, api.config.body_timeout).await?;
+    let mut headers = RequestHeaders::default();
+    for (name, value) in request.headers() {
+        headers.offer(name.as_str(), value.as_bytes());
+    }
+    match api.service.relay(caller.0, id, method, headers, body.clone()).await {
+        Ok(answer) => pass_back(&api, answer),
+        Err(RelayFailure::Service(error)) => Err(error.into()),
+        Err(RelayFailure::Server(error)) => Err(server_problem(&error)),
+        Err(RelayFailure::Unusable(connector)) => unusable(&api, &connector, method, &body),
+    }
+}
+
+fn pass_back(api: &Api, answer: RelayResponse) -> Result<HttpResponse, Problem> {
+    let status = StatusCode::from_u16(answer.status).map_err(|_| server_problem(&RelayError::BadAnswer))?;
+    if matches!(answer.body, RelayBody::Withheld) {
+        return Err(Problem::new(
+            Kind::Upstream(answer.status),
+            format!(
+                "The MCP server answered with HTTP status {status}. Its own explanation is not MCP and is not passed on."
+            ),
+        ));
+    }
+    let mut response = HttpResponse::build(status);
+    for (name, value) in answer.headers.iter() {
+        // Both sides hold the same rules for header values, so this keeps every header that came.
+        if let Ok(value) = HeaderValue::from_bytes(value) {
+            response.append_header((HeaderName::from_static(name), value));
+        }
+    }
+    let mut response = match answer.body {
+        RelayBody::Empty | RelayBody::Withheld => response.finish(),
+        RelayBody::Json { length, stream } => {
+            let stream = Counted::new(stream, api.metrics.relayed_bodies.clone());
+            match length {
+                Some(length) => response.body(SizedStream::new(length, stream)),
+                None => response.streaming(stream),
+            }
+        }
+        RelayBody::Events { stream } => events(api, response, Counted::new(stream, api.metrics.relayed_bodies.clone())),
+    };
+    response.extensions_mut().insert(Relayed);
+    Ok(response)
+}
+
+fn events(api: &Api, mut response: HttpResponseBuilder, stream: Counted) -> HttpResponse {
+    let mut stopping = api.stopping.clone();
+    let stopping = async move {
+        // An error means that the service is gone already.
+        let _ = stopping.wait_for(|stopping| *stopping).await;
+    };
+    response
+        .insert_header((header::CACHE_CONTROL, "no-cache, no-transform"))
+        .insert_header(("x-accel-buffering", "no"))
+        .streaming(EventStream::new(stream, api.config.event_keep_alive, stopping))
+}
+
+fn server_problem(error: &RelayError) -> Problem {
+    match error {
+        RelayError::AddressRefused(refused) => Problem::new(Kind::BadGateway, refused.to_string()),
+        RelayError::Unreachable => {
+            Problem::new(Kind::GatewayTimeout, "The MCP server cannot be reached. Try again later.")
+        }
+        RelayError::TimedOut => {
+            Problem::new(Kind::GatewayTimeout, "The MCP server did not answer in time. Try again later.")
+        }
+        RelayError::Unauthorized | RelayError::BadAnswer => Problem::new(
+            Kind::BadGateway,
+            "The MCP server's answer is not one that MCP allows. Tell whoever runs the server.",
+        ),
+    }
+}
+
+/// A JSON-RPC request, as far as its answer needs it.
+#[derive(Deserialize)]
+struct Request<'a> {
+    #[serde(borrow)]
+    id: &'a RawValue,
+    #[serde(rename = "method")]
+    _method: String,
+}
+
+#[derive(Serialize)]
+struct Answer<'a> {
+    jsonrpc: &'static str,
+    id: &'a RawValue,
+    error: AnswerError<'a>,
+}
+
+#[derive(Serialize)]
+struct AnswerError<'a> {
+    code: i32,
+    message: &'a str,
+    data: AnswerData<'a>,
+}
+
+#[derive(Serialize)]
+struct AnswerData<'a> {
+    connector_id: String,
+    lifecycle: &'static str,
+    disconnect_code: Option<&'static str>,
+    url: &'a str,
+}
+
+/// What is told of a connector that cannot be used: which one, what happened, and where a person puts it right.
+fn unusable(api: &Api, connector: &Connector, method: RelayMethod, body: &Bytes) -> Result<HttpResponse, Problem> {
+    let attempt = connector.attempt();
+    let visit = attempt.map_or(api.config.public_url.as_str(), |attempt| attempt.authorization_url.expose());
+    let what = match (attempt, connector.disconnect_reason()) {
+        (Some(_), _) => "It waits for your consent.".to_owned(),
+        (None, Some(reason)) => format!("It is disconnected: {}", reason.message()),
+        (None, None) => "It has not been connected yet.".to_owned(),
+    };
+    let message =
+        format!("The connector {} to {} cannot be used now. {what} Visit {visit}", connector.id, connector.url);
+    let request = match method {
+        RelayMethod::Post => serde_json::from_slice::<Request<'_>>(body).ok(),
+        RelayMethod::Get | RelayMethod::Delete => None,
+    };
+    // Only a request has an answer in JSON-RPC.
+    let Some(request) = request else { return Err(Problem::new(Kind::Unusable, message)) };
+    let data = AnswerData {
+        connector_id: connector.id.to_string(),
+        lifecycle: connector.lifecycle().as_str(),
+        disconnect_code: connector.disconnect_reason().map(|reason| reason.code().as_str()),
+        url: visit,
+    };
+    let error = AnswerError { code: UNUSABLE, message: &message, data };
+    let answer = Answer { jsonrpc: "2.0", id: request.id, error };
+    Ok(HttpResponse::Ok().insert_header((header::CACHE_CONTROL, "no-store")).json(answer))
+}

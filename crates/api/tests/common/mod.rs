@@ -1,0 +1,171 @@
+//! A server on a free port, over a store in memory and a scripted MCP port.
+
+use std::net::TcpListener;
+use std::sync::Arc;
+use std::time::Duration;
+
+use connectors_api::{ApiConfig, Server};
+use connectors_application::ports::{
+    AddressRefused, Connectors, McpServer, MockMcpServer, ProbeError, RelayBody, RelayResponse, ResponseHeaders,
+};
+use connectors_application::{ConnectorService, Ports, ServiceConfig};
+use connectors_domain::{
+    ClientCredentials, Metadata, Preset, Presets, ProtocolVersion, RedirectOrigins, ServerFacts, ServerUrl,
+};
+use connectors_testkit::{ManualClock, MemoryStore, SeededEntropy};
+use jiff::Timestamp;
+use serde_json::Value;
+use tokio::sync::oneshot;
+
+pub struct TestServer {
+    pub url: String,
+    pub client: reqwest::Client,
+    stop: Option<oneshot::Sender<()>>,
+}
+
+/// What one call came to.
+#[derive(Debug)]
+pub struct Answer {
+    pub status: u16,
+    pub headers: reqwest::header::HeaderMap,
+    pub text: String,
+}
+
+impl Answer {
+    pub fn json(&self) -> Value {
+        serde_json::from_str(&self.text).unwrap_or_else(|error| panic!("{error}: {}", self.text))
+    }
+
+    pub fn header(&self, name: &str) -> &str {
+        self.headers.get(name).map_or("", |value| value.to_str().unwrap())
+    }
+}
+
+pub fn config() -> ApiConfig {
+    ApiConfig {
+        public_url: "https://connectors.example.com/".parse().unwrap(),
+        allowed_hosts: vec![],
+        allowed_origins: vec!["https://inspector.example.com".into()],
+        allow_loopback_hosts: true,
+        api_body_limit: 64 * 1024,
+        relay_body_limit: 256 * 1024,
+        body_timeout: Duration::from_millis(500),
+        head_timeout: Duration::from_millis(500),
+        event_keep_alive: Duration::from_secs(15),
+        workers: 1,
+        max_connections_per_worker: 100,
+        shutdown_timeout: Duration::from_secs(2),
+        instance: [0, 0, 0, 1],
+    }
+}
+
+/// An MCP port on which `https://up.example.com/…` is a modern server, `https://down.example.com/…` is unreachable,
+/// `https://locked.example.com/…` wants the token `good`, and nothing else may be talked to.
+pub fn mcp() -> MockMcpServer {
+    let mut mcp = MockMcpServer::new();
+    mcp.expect_admit().returning(|url| {
+        if url.as_url().host_str().is_some_and(|host| host.ends_with(".example.com")) {
+            Ok(())
+        } else {
+            Err(AddressRefused("The address is not public. The operator allows others in egress.allow.".into()))
+        }
+    });
+    mcp.expect_probe().returning(|url, token| {
+        let facts = ServerFacts { modern: ProtocolVersion::parse("2026-07-28").ok(), legacy: None, name: None };
+        match url.as_url().host_str() {
+            Some("up.example.com") => Ok(facts),
+            Some("locked.example.com") if token.is_some_and(|token| token.expose() == "good") => Ok(facts),
+            Some("locked.example.com") => Err(ProbeError::Unauthorized),
+            Some("broken.example.com") => Err(ProbeError::Status(500)),
+            _ => Err(ProbeError::Unreachable),
+        }
+    });
+    mcp.expect_relay().returning(|request| {
+        let body = request.body.clone();
+        let stream = futures_util::stream::iter([Ok(body)]);
+        let mut headers = ResponseHeaders::default();
+        headers.offer("mcp-session-id", b"s-1");
+        Ok(RelayResponse {
+            status: 200,
+            headers: headers.with_content_type(b"application/json"),
+            body: RelayBody::Json { length: None, stream: Box::pin(stream) },
+        })
+    });
+    mcp
+}
+
+pub fn service(connectors: Arc<dyn Connectors>, mcp: Arc<dyn McpServer>) -> ConnectorService {
+    let client = ClientCredentials::new("preset-id".into(), Some("preset-secret".into())).unwrap();
+    let metadata = Metadata::new([("name".to_owned(), "Preset".to_owned())].into()).unwrap();
+    let preset = Preset {
+        url: ServerUrl::parse("https://preset.example.com").unwrap(),
+        client: Some(client),
+        metadata: Some(metadata),
+    };
+    let ports = Ports {
+        connectors,
+        mcp,
+        clock: Arc::new(ManualClock::new(Timestamp::from_second(1_800_000_000).unwrap())),
+        entropy: Arc::new(SeededEntropy::new(1)),
+    };
+    let config = ServiceConfig {
+        presets: Presets::new(vec![preset]),
+        redirect_origins: RedirectOrigins::Loopback,
+        connectors_per_user: 5,
+        probe_deadline: Duration::from_secs(30),
+        target_capacity: 100,
+        target_ttl: None,
+    };
+    ConnectorService::new(ports, config)
+}
+
+pub async fn start() -> TestServer {
+    start_with(service(Arc::new(MemoryStore::new()), Arc::new(mcp())), config()).await
+}
+
+pub async fn start_with(service: ConnectorService, config: ApiConfig) -> TestServer {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let server = Server::new(listener, service, config).unwrap();
+    let url = format!("http://{}", server.address());
+    let (stop, stopped) = oneshot::channel();
+    tokio::spawn(async move {
+        server.run(async { drop(stopped.await) }).await.unwrap();
+    });
+    TestServer { url, client: connectors_testkit::http::client(), stop: Some(stop) }
+}
+
+impl TestServer {
+    pub async fn send(&self, request: reqwest::RequestBuilder) -> Answer {
+        let response = request.send().await.unwrap();
+        Answer {
+            status: response.status().as_u16(),
+            headers: response.headers().clone(),
+            text: response.text().await.unwrap(),
+        }
+    }
+
+    pub fn request(&self, method: &str, path: &str) -> reqwest::RequestBuilder {
+        self.client.request(method.parse().unwrap(), format!("{}{path}", self.url))
+    }
+
+    pub async fn call(&self, method: &str, path: &str, body: Option<Value>) -> Answer {
+        let mut request = self.request(method, path);
+        if let Some(body) = body {
+            request = request.json(&body);
+        }
+        self.send(request).await
+    }
+
+    pub async fn create(&self, url: &str) -> String {
+        let answer = self.call("POST", "/api/v1/connectors", Some(serde_json::json!({ "url": url }))).await;
+        assert_eq!(answer.status, 201, "{}", answer.text);
+        answer.json()["id"].as_str().unwrap().to_owned()
+    }
+
+    /// Tells the server to stop.
+    pub fn stop(&mut self) {
+        if let Some(stop) = self.stop.take() {
+            stop.send(()).unwrap();
+        }
+    }
+}
