@@ -1,0 +1,11 @@
+//! Memory store, contract suites of the ports, fault decorators, clocks and a scriptable MCP server, for tests.
+
+mod clock;
+mod entropy;
+pub mod http;
+pub mod mcp_server;
+mod store;
+
+pub use clock::ManualClock;
+pub use entropy::SeededEntropy;
+pub use store::MemoryStore;
