@@ -112,7 +112,7 @@ impl Problem {
             }
             // What is left of the body is not read: the connection cannot serve another request.
             Kind::TooLarge | Kind::Timeout => {
-                response.head_mut().set_connection_type(actix_web::http::ConnectionType::Close)
+                response.head_mut().set_connection_type(actix_web::http::ConnectionType::Close);
             }
             _ => {}
         }

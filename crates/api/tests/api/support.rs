@@ -17,31 +17,31 @@ use jiff::Timestamp;
 use serde_json::Value;
 use tokio::sync::oneshot;
 
-pub struct TestServer {
-    pub url: String,
-    pub client: reqwest::Client,
+pub(crate) struct TestServer {
+    pub(crate) url: String,
+    pub(crate) client: reqwest::Client,
     stop: Option<oneshot::Sender<()>>,
 }
 
 /// What one call came to.
 #[derive(Debug)]
-pub struct Answer {
-    pub status: u16,
-    pub headers: reqwest::header::HeaderMap,
-    pub text: String,
+pub(crate) struct Answer {
+    pub(crate) status: u16,
+    pub(crate) headers: reqwest::header::HeaderMap,
+    pub(crate) text: String,
 }
 
 impl Answer {
-    pub fn json(&self) -> Value {
+    pub(crate) fn json(&self) -> Value {
         serde_json::from_str(&self.text).unwrap_or_else(|error| panic!("{error}: {}", self.text))
     }
 
-    pub fn header(&self, name: &str) -> &str {
+    pub(crate) fn header(&self, name: &str) -> &str {
         self.headers.get(name).map_or("", |value| value.to_str().unwrap())
     }
 }
 
-pub fn config() -> ApiConfig {
+pub(crate) fn config() -> ApiConfig {
     ApiConfig {
         public_url: "https://connectors.example.com/".parse().unwrap(),
         allowed_hosts: vec![],
@@ -61,7 +61,7 @@ pub fn config() -> ApiConfig {
 
 /// An MCP port on which `https://up.example.com/…` is a modern server, `https://down.example.com/…` is unreachable,
 /// `https://locked.example.com/…` wants the token `good`, and nothing else may be talked to.
-pub fn mcp() -> MockMcpServer {
+pub(crate) fn mcp() -> MockMcpServer {
     let mut mcp = MockMcpServer::new();
     mcp.expect_admit().returning(|url| {
         if url.as_url().host_str().is_some_and(|host| host.ends_with(".example.com")) {
@@ -94,7 +94,7 @@ pub fn mcp() -> MockMcpServer {
     mcp
 }
 
-pub fn service(connectors: Arc<dyn Connectors>, mcp: Arc<dyn McpServer>) -> ConnectorService {
+pub(crate) fn service(connectors: Arc<dyn Connectors>, mcp: Arc<dyn McpServer>) -> ConnectorService {
     let client = ClientCredentials::new("preset-id".into(), Some("preset-secret".into())).unwrap();
     let metadata = Metadata::new([("name".to_owned(), "Preset".to_owned())].into()).unwrap();
     let preset = Preset {
@@ -119,11 +119,11 @@ pub fn service(connectors: Arc<dyn Connectors>, mcp: Arc<dyn McpServer>) -> Conn
     ConnectorService::new(ports, config)
 }
 
-pub async fn start() -> TestServer {
-    start_with(service(Arc::new(MemoryStore::new()), Arc::new(mcp())), config()).await
+pub(crate) fn start() -> TestServer {
+    start_with(service(Arc::new(MemoryStore::new()), Arc::new(mcp())), config())
 }
 
-pub async fn start_with(service: ConnectorService, config: ApiConfig) -> TestServer {
+pub(crate) fn start_with(service: ConnectorService, config: ApiConfig) -> TestServer {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let server = Server::new(listener, service, config).unwrap();
     let url = format!("http://{}", server.address());
@@ -135,7 +135,7 @@ pub async fn start_with(service: ConnectorService, config: ApiConfig) -> TestSer
 }
 
 impl TestServer {
-    pub async fn send(&self, request: reqwest::RequestBuilder) -> Answer {
+    pub(crate) async fn send(&self, request: reqwest::RequestBuilder) -> Answer {
         let response = request.send().await.unwrap();
         Answer {
             status: response.status().as_u16(),
@@ -144,11 +144,11 @@ impl TestServer {
         }
     }
 
-    pub fn request(&self, method: &str, path: &str) -> reqwest::RequestBuilder {
+    pub(crate) fn request(&self, method: &str, path: &str) -> reqwest::RequestBuilder {
         self.client.request(method.parse().unwrap(), format!("{}{path}", self.url))
     }
 
-    pub async fn call(&self, method: &str, path: &str, body: Option<Value>) -> Answer {
+    pub(crate) async fn call(&self, method: &str, path: &str, body: Option<Value>) -> Answer {
         let mut request = self.request(method, path);
         if let Some(body) = body {
             request = request.json(&body);
@@ -156,14 +156,14 @@ impl TestServer {
         self.send(request).await
     }
 
-    pub async fn create(&self, url: &str) -> String {
+    pub(crate) async fn create(&self, url: &str) -> String {
         let answer = self.call("POST", "/api/v1/connectors", Some(serde_json::json!({ "url": url }))).await;
         assert_eq!(answer.status, 201, "{}", answer.text);
         answer.json()["id"].as_str().unwrap().to_owned()
     }
 
     /// Tells the server to stop.
-    pub fn stop(&mut self) {
+    pub(crate) fn stop(&mut self) {
         if let Some(stop) = self.stop.take() {
             stop.send(()).unwrap();
         }

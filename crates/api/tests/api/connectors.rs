@@ -1,10 +1,6 @@
 //! The calls under `/api/v1/connectors`, over real HTTP.
 
-#![expect(clippy::unwrap_used, clippy::panic, reason = "a test stops where its own premises fail")]
-
-mod common;
-
-use common::start;
+use crate::support::start;
 use serde_json::{Value, json};
 
 /// The fields of a document that differ between runs, made the same.
@@ -19,7 +15,7 @@ fn settled(mut document: Value) -> Value {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_connector_lives_from_create_to_delete() {
-    let server = start().await;
+    let server = start();
     let body = json!({"url": "HTTPS://UP.example.com:443/mcp", "metadata": {"name": "Up"}});
     let created = server.call("POST", "/api/v1/connectors", Some(body)).await;
     assert_eq!(created.status, 201);
@@ -67,7 +63,7 @@ async fn a_connector_lives_from_create_to_delete() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn every_bad_create_has_its_status_and_leaves_nothing() {
-    let server = start().await;
+    let server = start();
     let long = "x".repeat(513);
     let many: Value = (0..17).map(|n| (n.to_string(), json!("v"))).collect::<serde_json::Map<_, _>>().into();
     for (body, status, detail) in [
@@ -119,7 +115,7 @@ async fn every_bad_create_has_its_status_and_leaves_nothing() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn secrets_in_the_wrong_place_are_not_echoed() {
-    let server = start().await;
+    let server = start();
     for body in [
         json!({"url": "https://up.example.com/", "match_preset": "canary-1"}),
         json!({"url": ["canary-2"]}),
@@ -133,7 +129,7 @@ async fn secrets_in_the_wrong_place_are_not_echoed() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_body_of_the_largest_size_is_read() {
-    let server = start().await;
+    let server = start();
     let mut body = json!({"url": "https://up.example.com/"}).to_string();
     body.push_str(&" ".repeat(64 * 1024 - body.len()));
     let request =
@@ -143,7 +139,7 @@ async fn a_body_of_the_largest_size_is_read() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn one_url_makes_one_connector_and_a_user_has_a_limit() {
-    let server = start().await;
+    let server = start();
     let create = |url: &str| server.call("POST", "/api/v1/connectors", Some(json!({ "url": url })));
     assert_eq!(create("https://up.example.com/mcp").await.status, 201);
     let twice = create("https://UP.example.com/mcp/").await;
@@ -158,7 +154,7 @@ async fn one_url_makes_one_connector_and_a_user_has_a_limit() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_list_comes_in_pages_and_by_state() {
-    let server = start().await;
+    let server = start();
     let mut ids = Vec::new();
     for n in 0..5 {
         ids.push(server.create(&format!("https://up.example.com/{n}")).await);
@@ -201,7 +197,7 @@ async fn a_list_comes_in_pages_and_by_state() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn presets_are_matched_and_never_tell_their_credentials() {
-    let server = start().await;
+    let server = start();
     let presets = server.call("GET", "/api/v1/connectors/presets", None).await;
     assert_eq!(
         presets.json(),
@@ -219,7 +215,7 @@ async fn presets_are_matched_and_never_tell_their_credentials() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_failed_connect_says_why_and_can_be_left() {
-    let server = start().await;
+    let server = start();
     for (url, status, code) in [
         ("https://down.example.com/", 504, "server_unreachable"),
         ("https://broken.example.com/", 502, "server_error"),
@@ -241,7 +237,7 @@ async fn a_failed_connect_says_why_and_can_be_left() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn connect_takes_a_token_and_checks_what_it_is_given() {
-    let server = start().await;
+    let server = start();
     let id = server.create("https://locked.example.com/").await;
     let path = format!("/api/v1/connectors/{id}/connect");
     let rejected = server.call("POST", &path, Some(json!({"access_token": "bad"}))).await;
@@ -267,7 +263,7 @@ async fn connect_takes_a_token_and_checks_what_it_is_given() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_connector_that_was_never_connected_is_not_disconnected() {
-    let server = start().await;
+    let server = start();
     let id = server.create("https://up.example.com/").await;
     let answer = server.call("POST", &format!("/api/v1/connectors/{id}/disconnect"), None).await;
     assert_eq!((answer.status, answer.json()["status"].as_u64()), (400, Some(400)));
@@ -275,7 +271,7 @@ async fn a_connector_that_was_never_connected_is_not_disconnected() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_connector_that_does_not_exist_is_the_same_everywhere() {
-    let server = start().await;
+    let server = start();
     let mut bodies = Vec::new();
     for id in ["019f0000-0000-7000-8000-000000000000", "x", "..%2f", "0"] {
         for (method, path) in [

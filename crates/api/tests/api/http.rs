@@ -1,12 +1,8 @@
 //! What holds for every call: hosts, origins, CORS, methods, ids, slow clients, and the end of the service.
 
-#![expect(clippy::unwrap_used, clippy::panic, reason = "a test stops where its own premises fail")]
-
-mod common;
-
 use std::time::{Duration, Instant};
 
-use common::{config, mcp, service, start, start_with};
+use crate::support::{config, mcp, service, start, start_with};
 use connectors_testkit::MemoryStore;
 use std::sync::Arc;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -24,7 +20,7 @@ const ALL: [(&str, &str); 7] = [
 
 #[tokio::test(flavor = "multi_thread")]
 async fn pages_of_other_sites_are_refused_everywhere() {
-    let server = start().await;
+    let server = start();
     for (method, path) in ALL {
         for (header, value) in [("origin", "https://evil.example"), ("origin", "null"), ("host", "evil.example")] {
             let answer = server.send(server.request(method, path).header(header, value)).await;
@@ -43,7 +39,7 @@ async fn pages_of_other_sites_are_refused_everywhere() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn listed_origins_get_cors_answers_and_no_others() {
-    let server = start().await;
+    let server = start();
     let path = "/api/v1/connectors/019f0000-0000-7000-8000-000000000000/mcp";
     let preflight = |origin: &str| {
         server
@@ -64,7 +60,7 @@ async fn listed_origins_get_cors_answers_and_no_others() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn wrong_paths_and_methods_are_problems() {
-    let server = start().await;
+    let server = start();
     for path in ["/nothing", "/api", "/api/v1", "/api/v1/connectors/", "/api/v2/connectors"] {
         let answer = server.call("GET", path, None).await;
         assert_eq!((answer.status, answer.header("content-type")), (404, "application/problem+json"), "{path}");
@@ -87,7 +83,7 @@ async fn wrong_paths_and_methods_are_problems() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_callback_with_an_unknown_state_is_a_page_that_tells_nothing() {
-    let server = start().await;
+    let server = start();
     for path in ["", "/issuer-key"] {
         let query = "state=guess&code=c&error=%3Csvg%2Fonload%3Dalert(1)%3E&error_description=canary";
         let answer = server.call("GET", &format!("/api/v1/connectors/oauth/callback{path}?{query}"), None).await;
@@ -106,7 +102,7 @@ async fn a_callback_with_an_unknown_state_is_a_page_that_tells_nothing() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn the_document_is_served_and_shown() {
-    let server = start().await;
+    let server = start();
     let document = server.call("GET", "/openapi.json", None).await;
     assert_eq!(document.json()["openapi"], "3.1.0");
     assert_eq!(document.text, connectors_api::openapi_json().unwrap());
@@ -116,7 +112,7 @@ async fn the_document_is_served_and_shown() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn requests_are_counted_by_route() {
-    let server = start().await;
+    let server = start();
     server.call("GET", "/api/v1/connectors/one", None).await;
     server.call("GET", "/api/v1/connectors/two", None).await;
     let metrics = server.call("GET", "/metrics", None).await;
@@ -126,7 +122,7 @@ async fn requests_are_counted_by_route() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_client_that_trickles_is_cut_off() {
-    let server = start().await;
+    let server = start();
     let address = server.url.trim_start_matches("http://").to_owned();
     // A head that never ends.
     let mut head = TcpStream::connect(&address).await.unwrap();
@@ -146,7 +142,7 @@ async fn a_client_that_trickles_is_cut_off() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_stop_is_told_and_ends_the_server() {
-    let mut server = start_with(service(Arc::new(MemoryStore::new()), Arc::new(mcp())), config()).await;
+    let mut server = start_with(service(Arc::new(MemoryStore::new()), Arc::new(mcp())), config());
     assert_eq!(server.call("GET", "/readyz", None).await.status, 200);
     server.stop();
     let started = Instant::now();
