@@ -73,9 +73,8 @@ impl ConnectorService {
                     return Ok(connector);
                 }
             }
-            match self.begin(connector).await? {
-                Some(connector) => return self.probe(connector, request.grant).await,
-                None => continue,
+            if let Some(connector) = self.begin(connector).await? {
+                return self.probe(connector, request.grant).await;
             }
         }
         Err(Error::Conflict(Conflict::Changed))

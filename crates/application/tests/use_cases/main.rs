@@ -1,0 +1,7 @@
+//! The use cases over a store in memory and mocks at the network.
+
+#![expect(clippy::unwrap_used, clippy::panic, reason = "a test stops where its own premises fail")]
+
+mod connect;
+mod relay;
+mod support;
