@@ -21,6 +21,7 @@ use crate::routes::{callback, connectors, mcp, system};
         connectors::disconnect,
         mcp::relay,
         callback::finish,
+        callback::look,
         system::healthz,
         system::readyz,
         system::metrics,

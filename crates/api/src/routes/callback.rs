@@ -37,6 +37,17 @@ pub(crate) async fn finish() -> Result<HttpResponse, Problem> {
     html(HttpResponse::BadRequest(), &page)
 }
 
+/// Look at the callback
+///
+/// What mail scanners and prefetching browsers do. It consumes nothing.
+#[utoipa::path(
+    head, path = "/api/v1/connectors/oauth/callback", tag = "oauth", operation_id = "look_at_oauth_callback",
+    responses((status = 200, description = "Nothing was done")),
+)]
+pub(crate) async fn look() -> HttpResponse {
+    HttpResponse::Ok().insert_header((header::CACHE_CONTROL, "no-store")).finish()
+}
+
 /// A page that may do nothing but show itself, and leaves no trace of the URL that led to it.
 fn html(mut response: HttpResponseBuilder, page: &impl Template) -> Result<HttpResponse, Problem> {
     let text = page.render().map_err(|_| Problem::new(Kind::Internal, "The page could not be written."))?;

@@ -49,6 +49,7 @@ pub(crate) fn render(document: &OpenApi) -> Result<Bytes, askama::Error> {
             ("PUT", &item.put),
             ("PATCH", &item.patch),
             ("DELETE", &item.delete),
+            ("HEAD", &item.head),
         ];
         calls.extend(
             operations.into_iter().filter_map(|(method, operation)| Some(call(method, path, operation.as_ref()?))),

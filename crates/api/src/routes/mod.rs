@@ -34,8 +34,8 @@ pub(crate) struct Api {
 /// The paths without the checks of host and origin: those who watch over the service know it by address.
 pub(crate) fn unguarded(config: &mut web::ServiceConfig) {
     config
-        .service(web::resource("/healthz").route(web::get().to(system::healthz)).route(web::head().to(system::healthz)))
-        .service(web::resource("/readyz").route(web::get().to(system::readyz)).route(web::head().to(system::readyz)))
+        .service(web::resource("/healthz").route(web::get().to(system::healthz)))
+        .service(web::resource("/readyz").route(web::get().to(system::readyz)))
         .service(web::resource("/metrics").route(web::get().to(system::metrics)));
 }
 
@@ -56,7 +56,7 @@ pub(crate) fn guarded(config: &mut web::ServiceConfig) {
         .service(
             web::resource(["/api/v1/connectors/oauth/callback", "/api/v1/connectors/oauth/callback/{issuer_key}"])
                 .route(web::get().to(callback::finish))
-                .route(web::head().to(callback::finish)),
+                .route(web::head().to(callback::look)),
         )
         .service(
             web::resource("/api/v1/connectors/{id}")
