@@ -86,7 +86,9 @@ impl ConnectorService {
         loop {
             let connector = self.find(owner, id).await?;
             match connector.state {
-                ConnectorState::Connecting(Connecting { attempt: None, deadline, .. }) if self.now() < deadline => {
+                ConnectorState::Connecting(Connecting { attempt: None, deadline, .. })
+                    if self.now() < deadline && self.began_in_time(&connector) =>
+                {
                     joined = true;
                     tokio::time::sleep(POLL).await;
                 }
@@ -95,6 +97,11 @@ impl ConnectorService {
                 _ => return Ok((connector, joined)),
             }
         }
+    }
+
+    /// Whether the process that changed the connector last may still be alive.
+    fn began_in_time(&self, connector: &Connector) -> bool {
+        self.config.alone_since.is_none_or(|since| since <= connector.updated_at)
     }
 
     /// Whether the user has been given a URL to visit that is still good, and goes back to the same place.

@@ -35,6 +35,9 @@ pub struct ServiceConfig {
     /// How long a probe may take at the very most, the adapter's own limits included. A connect that was heard of for
     /// no longer counts as dead, and another one takes over.
     pub probe_deadline: Duration,
+    /// When this process opened the store, if no other process can use it: a probe that began before then has died with
+    /// the process that began it, however far its deadline is.
+    pub alone_since: Option<Timestamp>,
     /// How many targets the relay keeps in memory.
     pub target_capacity: u64,
     /// How long the relay trusts a target in memory, where other processes may change connectors; `None` where this

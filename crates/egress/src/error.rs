@@ -82,7 +82,7 @@ pub enum Refusal {
     /// that would describe the network inside to those outside.
     #[error(
         "the host is not a public address, or resolves to one that is not: an operator can list it in `egress.allow` \
-         (link-local and metadata addresses need `egress.link_local` as well)"
+         (link-local and metadata addresses need `egress.allow_link_local` as well)"
     )]
     NotPublic,
     /// The service itself, or its database.

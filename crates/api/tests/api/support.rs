@@ -113,6 +113,7 @@ pub(crate) fn service(connectors: Arc<dyn Connectors>, mcp: Arc<dyn McpServer>) 
         redirect_origins: RedirectOrigins::Loopback,
         connectors_per_user: 5,
         probe_deadline: Duration::from_secs(30),
+        alone_since: None,
         target_capacity: 100,
         target_ttl: None,
     };

@@ -196,6 +196,22 @@ async fn a_probe_that_died_with_its_process_is_taken_over() {
 }
 
 #[tokio::test]
+async fn a_process_that_is_alone_knows_that_older_probes_are_dead() {
+    let world = World::new(mcp());
+    let connector = world.create().await;
+    let deadline = world.clock.now().checked_add(PROBE_DEADLINE).unwrap();
+    let begun = connector.clone().apply(Event::ConnectStarted { deadline }, world.clock.now()).unwrap().connector;
+    world.store.update(begun).await.unwrap();
+    world.clock.advance(std::time::Duration::from_secs(1));
+
+    let mut mcp = mcp();
+    mcp.expect_probe().times(1).returning(|_, _| Ok(facts()));
+    let world = world.restarted(mcp);
+    let connected = world.service.connect(world.owner, connector.id, ConnectRequest::default()).await.unwrap();
+    assert_eq!(connected.lifecycle(), Lifecycle::Connected);
+}
+
+#[tokio::test]
 async fn what_others_did_meanwhile_stands() {
     let gate = Gate::closed();
     let world = World::with(Arc::clone(&gate) as Arc<dyn McpServer>);

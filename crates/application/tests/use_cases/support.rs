@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use connectors_application::ports::{Connectors, McpServer, MockMcpServer};
+use connectors_application::ports::{Clock, Connectors, McpServer, MockMcpServer};
 use connectors_application::{ConnectorService, CreateRequest, Ports, ServiceConfig};
 use connectors_domain::{Connector, OwnerId, Presets, ProtocolVersion, RedirectOrigins, ServerFacts};
 use connectors_testkit::{ManualClock, MemoryStore, SeededEntropy};
@@ -25,15 +25,25 @@ impl World {
 
     pub(crate) fn with(mcp: Arc<dyn McpServer>) -> Self {
         let clock = ManualClock::new(Timestamp::from_second(1_800_000_000).unwrap());
-        Self::over(mcp, Arc::new(MemoryStore::new()), clock)
+        Self::over(mcp, Arc::new(MemoryStore::new()), clock, None)
     }
 
     /// Another process on the same store, with memory of its own.
     pub(crate) fn beside(&self, mcp: MockMcpServer) -> Self {
-        Self::over(Arc::new(mcp), Arc::clone(&self.store), self.clock.clone())
+        Self::over(Arc::new(mcp), Arc::clone(&self.store), self.clock.clone(), None)
     }
 
-    fn over(mcp: Arc<dyn McpServer>, store: Arc<MemoryStore>, clock: ManualClock) -> Self {
+    /// The only process on the same store, after the one before has died.
+    pub(crate) fn restarted(&self, mcp: MockMcpServer) -> Self {
+        Self::over(Arc::new(mcp), Arc::clone(&self.store), self.clock.clone(), Some(self.clock.now()))
+    }
+
+    fn over(
+        mcp: Arc<dyn McpServer>,
+        store: Arc<MemoryStore>,
+        clock: ManualClock,
+        alone_since: Option<Timestamp>,
+    ) -> Self {
         let ports = Ports {
             connectors: Arc::clone(&store) as Arc<dyn Connectors>,
             mcp,
@@ -45,6 +55,7 @@ impl World {
             redirect_origins: RedirectOrigins::Loopback,
             connectors_per_user: 10,
             probe_deadline: PROBE_DEADLINE,
+            alone_since,
             target_capacity: 100,
             target_ttl: None,
         };
