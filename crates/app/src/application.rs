@@ -1,0 +1,116 @@
+//! The service as one value: built from settings, then run until it is told to stop.
+
+use std::io;
+use std::net::{SocketAddr, TcpListener};
+use std::path::PathBuf;
+use std::time::Duration;
+
+use connectors_api::Server;
+use connectors_egress::BuildError;
+use connectors_storage::OpenError;
+use thiserror::Error;
+use tokio::sync::oneshot;
+use url::Url;
+
+use crate::settings::{Settings, SettingsError};
+use crate::wiring;
+
+/// The service, listening, with its database open.
+pub struct Application {
+    server: Server,
+    public_url: Url,
+    shutdown_timeout: Duration,
+}
+
+/// The service did not start. The texts are for the operator.
+#[derive(Debug, Error)]
+pub enum StartError {
+    /// The settings are wrong in a way that shows only now.
+    #[error(transparent)]
+    Settings(#[from] SettingsError),
+    /// The address cannot be listened on.
+    #[error("server.listen: {address} cannot be listened on")]
+    Listen {
+        /// The address.
+        address: SocketAddr,
+        /// Why.
+        #[source]
+        source: io::Error,
+    },
+    /// The database cannot be used.
+    #[error(transparent)]
+    Database(#[from] OpenError),
+    /// The certificates in `egress.ca_file` cannot be used.
+    #[error("egress.ca_file: {} cannot be used", path.display())]
+    CaFile {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        #[source]
+        source: Box<dyn std::error::Error + Send + Sync>,
+    },
+    /// The way out cannot be set up.
+    #[error("the way out to servers cannot be set up")]
+    Egress(#[source] BuildError),
+    /// The server failed.
+    #[error("the HTTP server failed")]
+    Server(#[source] io::Error),
+}
+
+impl Application {
+    /// Begins to listen, opens the database, and puts the parts together.
+    ///
+    /// It must be called on a tokio runtime with several threads.
+    pub async fn build(settings: &Settings) -> Result<Self, StartError> {
+        // First of all, so that a second start on the same address fails before it touches anything.
+        let listen = settings.server.listen;
+        let listener = TcpListener::bind(listen).map_err(|source| StartError::Listen { address: listen, source })?;
+        let public_url = settings.public_url(listener.local_addr().map_err(StartError::Server)?)?;
+        let server = wiring::server(settings, listener, public_url.clone()).await?;
+        Ok(Self { server, public_url, shutdown_timeout: settings.server.shutdown_timeout })
+    }
+
+    /// Where it listens.
+    pub const fn address(&self) -> SocketAddr {
+        self.server.address()
+    }
+
+    /// The port on which it listens.
+    pub const fn port(&self) -> u16 {
+        self.address().port()
+    }
+
+    /// Its address as a URL, without a slash at the end.
+    pub fn url(&self) -> String {
+        format!("http://{}", self.address())
+    }
+
+    /// What browsers and authorization servers see of it.
+    pub const fn public_url(&self) -> &Url {
+        &self.public_url
+    }
+
+    /// Serves until `shutdown` resolves; then takes no more connections, lets requests end that are under way, and
+    /// returns after `server.shutdown_timeout` at the latest.
+    pub async fn run_until(self, shutdown: impl Future<Output = ()>) -> Result<(), StartError> {
+        let (tell, told) = oneshot::channel();
+        let serving = self.server.run(async move {
+            shutdown.await;
+            // The receiver lives as long as this future does.
+            let _ = tell.send(());
+        });
+        let overdue = async {
+            if told.await.is_err() {
+                return std::future::pending().await;
+            }
+            tokio::time::sleep(self.shutdown_timeout).await;
+        };
+        tokio::select! {
+            ended = serving => ended.map_err(StartError::Server),
+            () = overdue => {
+                tracing::warn!("some requests did not end in time and were cut off");
+                Ok(())
+            }
+        }
+    }
+}

@@ -1,0 +1,89 @@
+//! The reference page of the disconnect codes.
+
+use std::fmt::Write as _;
+
+use connectors_domain::DisconnectCode;
+
+const HEAD: &str = "\
+# Disconnect codes
+
+This page is generated: `connectors codes` prints it.
+
+While a connector is `disconnected`, `disconnect_code` says why, for programs; `disconnect_reason` says it in a sentence,
+for people. The list is closed: further codes come with a release that says so.
+
+| code | meaning | what to do |
+| --- | --- | --- |
+";
+
+/// The reference page, in Markdown.
+pub(crate) fn reference() -> String {
+    let mut page = HEAD.to_owned();
+    for code in DisconnectCode::ALL {
+        let (meaning, remedy) = explain(*code);
+        // Writing into a String does not fail.
+        let _ = writeln!(page, "| `{code}` | {meaning} | {remedy} |");
+    }
+    page
+}
+
+/// What a code means, and what to do.
+const fn explain(code: DisconnectCode) -> (&'static str, &'static str) {
+    match code {
+        DisconnectCode::ClientRequest => ("The user disconnected it.", "Nothing; connect when it is needed again."),
+        DisconnectCode::AuthorizationRequired => (
+            "The server demands authorization, and there is no credential for it.",
+            "Connect with an `access_token` for that server.",
+        ),
+        DisconnectCode::AuthorizationExpired => {
+            ("The user did not finish the authorization in time.", "Connect again, and finish it at the new address.")
+        }
+        DisconnectCode::CredentialRejected => (
+            "The server refuses the credential that it was given: it has expired, was revoked, or is another server's.",
+            "Connect with a new credential.",
+        ),
+        DisconnectCode::CredentialUnreadable => (
+            "The stored credential cannot be opened: its row was changed from outside, or its key is gone.",
+            "Connect with a new credential. If it happens to many connectors, the operator looks at `encryption.keys`.",
+        ),
+        DisconnectCode::ServerUnreachable => (
+            "No connection to the server came about: its name, the network or TLS.",
+            "Check the URL and whether the server is up, then connect again.",
+        ),
+        DisconnectCode::ServerTimeout => {
+            ("The server did not answer in time.", "Connect again later; if it stays so, ask whoever runs the server.")
+        }
+        DisconnectCode::ServerError => (
+            "The server answered with an HTTP error.",
+            "Connect again later; if it stays so, ask whoever runs the server.",
+        ),
+        DisconnectCode::NotMcp => (
+            "What answers at the URL does not speak MCP over Streamable HTTP.",
+            "Check the URL: the path of the MCP endpoint is part of it. Delete the connector and create one with the right URL.",
+        ),
+        DisconnectCode::UnsupportedVersion => (
+            "The server speaks only protocol versions that this service does not know.",
+            "Upgrade this service, or the server.",
+        ),
+        DisconnectCode::AddressRefused => (
+            "The service may not talk to the server's address: it is not public, or not https.",
+            "If it is wanted, the operator lists the server in `egress.allow`; then connect again.",
+        ),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_committed_page_is_this_one() {
+        let committed =
+            std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/../../docs/reference/disconnect-codes.md"));
+        assert_eq!(
+            committed.unwrap(),
+            reference(),
+            "`connectors codes > docs/reference/disconnect-codes.md` writes it anew"
+        );
+    }
+}

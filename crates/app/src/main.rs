@@ -1,0 +1,18 @@
+//! The `connectors` program. Everything that it does is in the library, where it can be tested.
+
+use std::process::ExitCode;
+
+use tokio::runtime::Builder;
+
+fn main() -> ExitCode {
+    // Several threads: the SQLite driver needs them. `#[tokio::main]` would do, but for the end: it waits for name
+    // look-ups that hang, and the time to stop has a limit.
+    match Builder::new_multi_thread().enable_all().build() {
+        Ok(runtime) => {
+            let status = runtime.block_on(connectors_app::cli::run());
+            runtime.shutdown_background();
+            status
+        }
+        Err(_) => ExitCode::FAILURE,
+    }
+}

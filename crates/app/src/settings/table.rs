@@ -1,0 +1,271 @@
+//! Every setting there is: the one list behind parsing, the check for unknown keys, and the reference page.
+//!
+//! Times are seconds, whole or with a fraction; sizes are bytes. A default is written as the environment would give it.
+
+/// A setting as operators know it.
+#[derive(Debug)]
+pub struct Setting {
+    /// The table of the file that it stands in.
+    pub section: &'static str,
+    /// Its name in that table.
+    pub key: &'static str,
+    /// What its value may be.
+    pub kind: Kind,
+    /// What holds where nobody says anything.
+    pub default: Fallback,
+    /// What it does, for operators.
+    pub meaning: &'static str,
+}
+
+/// What the value of a setting may be.
+#[derive(Debug)]
+pub enum Kind {
+    /// A text of the described form.
+    Text(&'static str),
+    /// `true` or `false`.
+    Switch,
+    /// A whole number within limits, both included.
+    Count {
+        /// The smallest value.
+        min: u64,
+        /// The largest value.
+        max: u64,
+        /// What is counted.
+        unit: &'static str,
+    },
+    /// A time in seconds within limits, both included.
+    Seconds {
+        /// The shortest time.
+        min: f64,
+        /// The longest time.
+        max: f64,
+    },
+    /// One of these words.
+    OneOf(&'static [&'static str]),
+    /// A list of what is described; JSON in the environment.
+    List(&'static str),
+}
+
+/// What holds where nobody says anything.
+#[derive(Debug)]
+pub enum Fallback {
+    /// This value, as the environment would give it.
+    Value(&'static str),
+    /// No value, which means what is described here.
+    Described(&'static str),
+}
+
+impl Setting {
+    /// The name in the environment, such as `SERVER__LISTEN`.
+    pub fn variable(&self) -> String {
+        format!("{}__{}", self.section, self.key).to_ascii_uppercase()
+    }
+
+    /// The name in the file, such as `server.listen`.
+    pub fn path(&self) -> String {
+        format!("{}.{}", self.section, self.key)
+    }
+}
+
+impl Kind {
+    /// What is expected, as the end of "expected …".
+    pub fn expected(&self) -> String {
+        match self {
+            Self::Text(form) => (*form).to_owned(),
+            Self::Switch => "true or false".to_owned(),
+            Self::Count { min, max, unit } => format!("a whole number of {unit} from {min} to {max}"),
+            Self::Seconds { min, max } => format!("a number of seconds from {min} to {max}"),
+            Self::OneOf([word]) => format!("{word}, the only value that this release has"),
+            Self::OneOf(words) => format!("one of {}", words.join(", ")),
+            Self::List(entries) => format!("a list of {entries}"),
+        }
+    }
+}
+
+macro_rules! settings {
+    ($($name:ident = $section:literal $key:literal, $kind:expr, $default:expr, $meaning:expr;)*) => {
+        $(pub(super) const $name: Setting =
+            Setting { section: $section, key: $key, kind: $kind, default: $default, meaning: $meaning };)*
+
+        /// Every setting, in the order of the reference page.
+        pub const SETTINGS: &[Setting] = &[$($name,)*];
+    };
+}
+
+use Fallback::{Described, Value};
+use Kind::{Count, List, OneOf, Seconds, Switch, Text};
+
+settings! {
+    SERVER_LISTEN = "server" "listen",
+        Text("an IP address and a port, such as 127.0.0.1:8333 or [::1]:8333"),
+        Value("127.0.0.1:8333"),
+        "Address and port to listen on. Port 0 takes a free one and prints it. While `auth.mode` is `none`, only loopback addresses are accepted.";
+    SERVER_PUBLIC_URL = "server" "public_url",
+        Text("an http or https URL of nothing but scheme, host and port, such as https://connectors.example.com"),
+        Described("`http://` and the address that is listened on"),
+        "What browsers and authorization servers see. Links and callbacks are built from this alone.";
+    SERVER_ALLOWED_HOSTS = "server" "allowed_hosts",
+        List("host names or IP addresses, without port; IPv6 in brackets"),
+        Value("[]"),
+        "What the `Host` header of a request may be, beside the host of `server.public_url` and, while the service listens on loopback, `localhost`, `127.0.0.1` and `[::1]`. Other hosts are refused, so that no web page reaches the service through a name of its own.";
+    SERVER_ALLOWED_ORIGINS = "server" "allowed_origins",
+        List("origins such as https://app.example.com"),
+        Value("[]"),
+        "The browser origins whose pages may call the service, beside its own. They get CORS headers; requests that come from any other origin are refused.";
+    SERVER_BODY_LIMIT = "server" "body_limit",
+        Count { min: 1024, max: 1_073_741_824, unit: "bytes" },
+        Value("8388608"),
+        "The largest request body that is relayed to a server; above it, 413. A body is held in memory.";
+    SERVER_API_BODY_LIMIT = "server" "api_body_limit",
+        Count { min: 1024, max: 16_777_216, unit: "bytes" },
+        Value("262144"),
+        "The largest request body of every other call; above it, 413.";
+    SERVER_WORKERS = "server" "workers",
+        Count { min: 1, max: 256, unit: "threads" },
+        Described("one for each core"),
+        "Threads that serve requests.";
+    SERVER_MAX_CONNECTIONS = "server" "max_connections",
+        Count { min: 1, max: 1_000_000, unit: "connections" },
+        Value("10000"),
+        "Open connections of clients, for each worker. Above it, new connections wait.";
+    SERVER_HEADER_TIMEOUT = "server" "header_timeout",
+        Seconds { min: 0.1, max: 600.0 },
+        Value("10"),
+        "How long a client may take to send the head of a request.";
+    SERVER_BODY_TIMEOUT = "server" "body_timeout",
+        Seconds { min: 0.1, max: 3600.0 },
+        Value("30"),
+        "How long a client may take to send the body of a request.";
+    SERVER_SHUTDOWN_TIMEOUT = "server" "shutdown_timeout",
+        Seconds { min: 0.0, max: 600.0 },
+        Value("10"),
+        "How long requests that are under way may still take after SIGTERM or SIGINT. A second signal ends the service at once.";
+
+    DATABASE_URL = "database" "url",
+        Text("`sqlite:PATH`, or `postgres://USER:PASSWORD@HOST:PORT/DATABASE?sslmode=MODE`"),
+        Value("sqlite:connectors.db"),
+        "The database. A relative path is relative to the working directory; the file is made if there is none. MODE is `disable`, `prefer` (the default), `require` or `verify-full`; with the last, `sslrootcert=FILE` may name the authority to trust.";
+    DATABASE_MIGRATE = "database" "migrate",
+        Switch,
+        Value("true"),
+        "Whether the service brings the database up to date when it starts. If not, it refuses to start on one that is not; `connectors migrate` does it.";
+    DATABASE_POOL_SIZE = "database" "pool_size",
+        Count { min: 1, max: 1000, unit: "connections" },
+        Value("8"),
+        "Connections to the database; with SQLite, those that read, beside the one that writes.";
+    DATABASE_ACQUIRE_TIMEOUT = "database" "acquire_timeout",
+        Seconds { min: 0.1, max: 300.0 },
+        Value("10"),
+        "How long a call waits for a free connection; after it, 503.";
+    DATABASE_CONNECT_TIMEOUT = "database" "connect_timeout",
+        Seconds { min: 0.1, max: 300.0 },
+        Value("5"),
+        "How long a new connection to the database may take.";
+    DATABASE_BUSY_TIMEOUT = "database" "busy_timeout",
+        Seconds { min: 0.0, max: 300.0 },
+        Value("5"),
+        "With SQLite, how long a write waits while another program, such as a backup, holds the lock.";
+    DATABASE_STATEMENT_TIMEOUT = "database" "statement_timeout",
+        Seconds { min: 0.1, max: 300.0 },
+        Value("10"),
+        "With PostgreSQL, how long the statements of one call may take.";
+    DATABASE_MIGRATION_WAIT = "database" "migration_wait",
+        Seconds { min: 0.0, max: 3600.0 },
+        Value("60"),
+        "How long a start waits for another replica that is bringing the database up to date.";
+
+    ENCRYPTION_KEYS = "encryption" "keys",
+        List("objects {\"id\": TEXT, \"key\": 32 bytes in base64}, at least one, each id once"),
+        Described("with SQLite a key file beside the database, made at the first start; with PostgreSQL there is no default"),
+        "The keys that seal secrets in the database. The first seals, each of them opens.";
+
+    AUTH_MODE = "auth" "mode",
+        OneOf(&["none"]),
+        Value("none"),
+        "Who may call. `none`: everybody who reaches the listening address, as one local user. This release has no other mode.";
+
+    EGRESS_ALLOW = "egress" "allow",
+        List("`host`, `address` or `range`, each with an optional `:port` (`[address]:port` for IPv6) and an optional `http://` or `https://` before it"),
+        Value("[]"),
+        "Servers that may be reached although their addresses are not public, or over plain http. As long as the list is empty, `auth.mode` is `none` and `server.listen` is a loopback address, servers on loopback may be reached too; as soon as it has an entry, it is the whole truth.";
+    EGRESS_ALLOW_LINK_LOCAL = "egress" "allow_link_local",
+        Switch,
+        Value("false"),
+        "Whether `egress.allow` may open link-local addresses and the metadata services of clouds, which hand out the credentials of the machine.";
+    EGRESS_CA_FILE = "egress" "ca_file",
+        Text("the path of a file with certificates in PEM"),
+        Described("none"),
+        "Certificate authorities to trust beside those of the operating system.";
+    EGRESS_CONNECT_TIMEOUT = "egress" "connect_timeout",
+        Seconds { min: 0.1, max: 120.0 },
+        Value("5"),
+        "Name look-up, TCP and TLS towards a server, together.";
+    EGRESS_HEADER_LIMIT = "egress" "header_limit",
+        Count { min: 1024, max: 1_048_576, unit: "bytes" },
+        Value("32768"),
+        "Size of the header of a server's answer.";
+    EGRESS_LOOKUPS = "egress" "lookups",
+        Count { min: 1, max: 256, unit: "look-ups" },
+        Value("128"),
+        "Name look-ups under way at once. Each occupies a thread.";
+    EGRESS_IDLE_CONNECTIONS = "egress" "idle_connections",
+        Count { min: 0, max: 10_000, unit: "connections" },
+        Value("64"),
+        "Unused connections that are kept open for each server.";
+    EGRESS_IDLE_TIMEOUT = "egress" "idle_timeout",
+        Seconds { min: 0.1, max: 3600.0 },
+        Value("30"),
+        "How long an unused connection to a server is kept open.";
+
+    CONNECTOR_PRESETS = "connector" "presets",
+        List("objects {\"url\": URL} with optional \"client_id\", \"client_secret\" and \"metadata\""),
+        Described("Stripe, Box and GitHub, without credentials"),
+        "Well-known servers that are offered to every user, with the OAuth client and the metadata that a connector towards them gets.";
+    CONNECTOR_REDIRECT_ORIGINS = "connector" "redirect_origins",
+        List("origins such as https://app.example.com, https unless they are loopback"),
+        Described("every loopback origin"),
+        "Where `redirect_url` may lead after consent.";
+    CONNECTOR_PER_USER = "connector" "per_user",
+        Count { min: 1, max: 1_000_000, unit: "connectors" },
+        Value("500"),
+        "How many connectors a user may have.";
+
+    RELAY_FIRST_BYTE_TIMEOUT = "relay" "first_byte_timeout",
+        Seconds { min: 0.1, max: 3600.0 },
+        Value("60"),
+        "How long a server may take to begin its answer, connecting included.";
+    RELAY_IDLE_TIMEOUT = "relay" "idle_timeout",
+        Seconds { min: 0.1, max: 3600.0 },
+        Value("60"),
+        "How long a JSON answer may stand still.";
+    RELAY_STREAM_IDLE_TIMEOUT = "relay" "stream_idle_timeout",
+        Seconds { min: 1.0, max: 604_800.0 },
+        Value("86400"),
+        "How long an event stream of a server may be silent before it is closed.";
+    RELAY_KEEP_ALIVE = "relay" "keep_alive",
+        Seconds { min: 1.0, max: 600.0 },
+        Value("15"),
+        "After so much silence on an event stream, the client gets a comment, so that nothing between cuts the stream.";
+    RELAY_CACHE_CAPACITY = "relay" "cache_capacity",
+        Count { min: 1, max: 10_000_000, unit: "connectors" },
+        Value("10000"),
+        "Connectors that the relay keeps in memory, to serve calls without a look in the database.";
+    RELAY_CACHE_TTL = "relay" "cache_ttl",
+        Seconds { min: 0.0, max: 60.0 },
+        Value("1"),
+        "With PostgreSQL, how long the relay trusts what it keeps: for so long, it may not notice a change that was made through another replica. With SQLite there are no replicas, and this has no effect.";
+
+    PROBE_TIMEOUT = "probe" "timeout",
+        Seconds { min: 0.1, max: 300.0 },
+        Value("20"),
+        "How long a connect may spend on finding out what the server speaks.";
+
+    LOG_FILTER = "log" "filter",
+        Text("a filter such as info, or info,connectors_mcp=debug"),
+        Value("info"),
+        "What is logged, to standard error: levels `error`, `warn`, `info`, `debug`, `trace`, also by module. Libraries log at `info` at most, whatever the filter says: what they log below that may hold credentials.";
+    LOG_FORMAT = "log" "format",
+        OneOf(&["auto", "pretty", "json"]),
+        Value("auto"),
+        "How it is logged. `auto`: `pretty` on a terminal, else `json`.";
+}

@@ -1,0 +1,141 @@
+//! The log: what is written, in which form, and what never is.
+
+use std::io::IsTerminal;
+use std::panic::PanicHookInfo;
+
+use tracing::{Level, Metadata, Subscriber};
+use tracing_subscriber::filter::{FilterExt, Targets, filter_fn};
+use tracing_subscriber::fmt::MakeWriter;
+use tracing_subscriber::layer::SubscriberExt;
+use tracing_subscriber::registry::LookupSpan;
+use tracing_subscriber::{Layer, Registry};
+
+use crate::settings::{LogFormat, LogSettings};
+
+/// Starts the log on standard error, and lets panics be logged. Whoever calls it a second time changes nothing.
+pub(crate) fn start(settings: &LogSettings) {
+    let pretty = match settings.format {
+        LogFormat::Auto => std::io::stderr().is_terminal(),
+        LogFormat::Pretty => true,
+        LogFormat::Json => false,
+    };
+    let subscriber = subscriber(settings.filter.clone(), pretty, std::io::stderr);
+    if tracing::subscriber::set_global_default(subscriber).is_ok() {
+        std::panic::set_hook(Box::new(log_panic));
+    }
+}
+
+fn subscriber(
+    filter: Targets,
+    pretty: bool,
+    writer: impl for<'w> MakeWriter<'w> + Send + Sync + 'static,
+) -> impl Subscriber + Send + Sync {
+    Registry::default().with(output(pretty, writer).with_filter(filter.and(filter_fn(is_safe))))
+}
+
+fn output<S: Subscriber + for<'s> LookupSpan<'s>>(
+    pretty: bool,
+    writer: impl for<'w> MakeWriter<'w> + Send + Sync + 'static,
+) -> Box<dyn Layer<S> + Send + Sync> {
+    let layer = tracing_subscriber::fmt::layer().with_writer(writer);
+    if pretty {
+        layer.with_ansi(std::io::stderr().is_terminal()).boxed()
+    } else {
+        layer.json().flatten_event(true).boxed()
+    }
+}
+
+/// Whether what is logged there may be logged at all. Below `info`, libraries tell of frames, headers and statements,
+/// and thereby of credentials; this service's own crates do not.
+fn is_safe(metadata: &Metadata<'_>) -> bool {
+    *metadata.level() <= Level::INFO || is_ours(metadata.target())
+}
+
+fn is_ours(target: &str) -> bool {
+    let name = target.split("::").next().unwrap_or_default();
+    name == "connectors" || name.starts_with("connectors_")
+}
+
+/// Logs a panic as one event. A text that was put together at run time may hold anything, so only texts that stand in
+/// the source as they are get out.
+fn log_panic(info: &PanicHookInfo<'_>) {
+    let text = info.payload().downcast_ref::<&'static str>().copied().unwrap_or("(withheld)");
+    let place = info.location().map(ToString::to_string).unwrap_or_default();
+    let thread = std::thread::current();
+    tracing::error!(place, text, thread = thread.name().unwrap_or_default(), "a thread panicked");
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::Write;
+    use std::sync::{Arc, Mutex};
+
+    use super::*;
+
+    /// Keeps what is logged.
+    #[derive(Clone, Default)]
+    struct Kept(Arc<Mutex<Vec<u8>>>);
+
+    impl Write for Kept {
+        fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+            self.0.lock().unwrap().extend_from_slice(bytes);
+            Ok(bytes.len())
+        }
+
+        fn flush(&mut self) -> std::io::Result<()> {
+            Ok(())
+        }
+    }
+
+    impl Kept {
+        fn text(&self) -> String {
+            String::from_utf8(self.0.lock().unwrap().clone()).unwrap()
+        }
+    }
+
+    fn logged(filter: &str, pretty: bool, log: impl FnOnce()) -> String {
+        let kept = Kept::default();
+        let writer = kept.clone();
+        let subscriber = subscriber(filter.parse().unwrap(), pretty, move || writer.clone());
+        tracing::subscriber::with_default(subscriber, log);
+        kept.text()
+    }
+
+    #[test]
+    fn libraries_log_at_info_at_most() {
+        let log = || {
+            tracing::trace!(target: "connectors_mcp::relay", "ours");
+            tracing::trace!(target: "h2::codec", "frame");
+            tracing::debug!(target: "connectorsx", "other");
+            tracing::info!(target: "actix_server", "started");
+        };
+        let everything = logged("trace", true, log);
+        assert!(everything.contains("ours") && everything.contains("started"), "{everything}");
+        assert!(!everything.contains("frame") && !everything.contains("other"), "{everything}");
+        assert!(!logged("h2=trace", true, log).contains("frame"));
+    }
+
+    #[test]
+    fn json_is_an_object_a_line() {
+        let text = logged("info", false, || tracing::info!(target: "connectors", connector = 7, "two\nlines"));
+        assert_eq!(text.lines().count(), 1, "{text}");
+        let event: serde_json::Value = serde_json::from_str(&text).unwrap();
+        assert_eq!((&event["message"], &event["connector"]), (&"two\nlines".into(), &7.into()));
+    }
+
+    #[test]
+    fn a_panic_is_one_line_without_what_was_formatted_into_it() {
+        let secret = "hunter2";
+        let text = logged("info", true, || {
+            let before = std::panic::take_hook();
+            std::panic::set_hook(Box::new(log_panic));
+            let formatted = std::panic::catch_unwind(|| panic!("with {secret}"));
+            let fixed = std::panic::catch_unwind(|| panic!("a text of the source"));
+            std::panic::set_hook(before);
+            assert!(formatted.is_err() && fixed.is_err());
+        });
+        assert_eq!(text.lines().count(), 2, "{text}");
+        assert!(text.contains("(withheld)") && text.contains("a text of the source"), "{text}");
+        assert!(text.contains("telemetry.rs") && !text.contains(secret), "{text}");
+    }
+}
