@@ -1,0 +1,235 @@
+//! `cargo xtask interop`: published clients, servers and test suites, through a connector.
+//!
+//! Each case has an MCP server, a service and a folder of logs of its own, `target/interop/NAME/`. What the cases run is in
+//! `interop/`, whose README.md says what each script does and which environment variables it reads.
+
+use std::path::Path;
+use std::process::Command;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context as _, bail};
+use clap::Args;
+
+use crate::support::count::Count;
+use crate::support::peers::{Interpreter, Peers, Server};
+use crate::support::process::{Process, Scratch, remove_directory};
+use crate::support::service::Service;
+use crate::support::{binary, workspace};
+
+#[derive(Args, Default)]
+pub(crate) struct Arguments {
+    /// Only the cases with this in their name; may be given more than once
+    #[arg(long, value_name = "NAME")]
+    only: Vec<String>,
+    /// Names the cases and runs none
+    #[arg(long)]
+    list: bool,
+    /// Leaves the service out: clients speak to servers directly, which tells whose fault a failure is
+    #[arg(long)]
+    direct: bool,
+    /// Runs an optimised build of the service
+    #[arg(long, conflicts_with = "direct")]
+    release: bool,
+}
+
+struct Case {
+    name: &'static str,
+    server: Server,
+    driver: Driver,
+    limit: Duration,
+}
+
+enum Driver {
+    /// A client of MCP at `MCP_URL`, with a variable that narrows it down to what the server can do.
+    Mcp(Interpreter, &'static str, Option<(&'static str, &'static str)>),
+    /// A client of the API, which makes connectors itself.
+    Api(Interpreter, &'static str),
+    /// The conformance suite on the server directly and through a connector, and the comparison of the two.
+    Conformance,
+}
+
+const fn mcp(
+    name: &'static str,
+    server: Server,
+    interpreter: Interpreter,
+    script: &'static str,
+    only: Option<(&'static str, &'static str)>,
+) -> Case {
+    Case { name, server, driver: Driver::Mcp(interpreter, script, only), limit: Duration::from_mins(5) }
+}
+
+// server-everything is of the legacy era.
+const LEGACY: Option<(&str, &str)> = Some(("MCP_ERAS", "legacy,auto"));
+const LEGACY_CLIENTS: Option<(&str, &str)> = Some(("MCP_CLIENTS", "v1,v2-legacy,v2-auto"));
+
+const CASES: &[Case] = &[
+    mcp("python-everything", Server::Everything, Interpreter::Python, "python_client.py", LEGACY),
+    mcp("python-fastmcp", Server::Fastmcp, Interpreter::Python, "python_client.py", None),
+    mcp("python-reference", Server::Reference, Interpreter::Python, "python_client.py", None),
+    mcp("typescript-everything", Server::Everything, Interpreter::Node, "typescript_client.mjs", LEGACY_CLIENTS),
+    mcp("typescript-fastmcp", Server::Fastmcp, Interpreter::Node, "typescript_client.mjs", None),
+    mcp("typescript-reference", Server::Reference, Interpreter::Node, "typescript_client.mjs", None),
+    mcp("inspector-everything", Server::Everything, Interpreter::Bash, "inspector.sh", LEGACY),
+    mcp("inspector-fastmcp", Server::Fastmcp, Interpreter::Bash, "inspector.sh", None),
+    mcp("inspector-reference", Server::Reference, Interpreter::Bash, "inspector.sh", None),
+    Case {
+        name: "agentstack-fastmcp",
+        server: Server::Fastmcp,
+        driver: Driver::Api(Interpreter::AgentStackPython, "agentstack_client.py"),
+        limit: Duration::from_mins(5),
+    },
+    Case {
+        name: "agentstack-reference",
+        server: Server::Reference,
+        driver: Driver::Api(Interpreter::AgentStackPython, "agentstack_client.py"),
+        limit: Duration::from_mins(5),
+    },
+    Case {
+        name: "schemathesis",
+        server: Server::Reference,
+        driver: Driver::Api(Interpreter::Bash, "schemathesis.sh"),
+        limit: Duration::from_mins(5),
+    },
+    Case {
+        name: "conformance",
+        server: Server::Reference,
+        driver: Driver::Conformance,
+        limit: Duration::from_mins(15),
+    },
+];
+
+/// What the cases came to.
+pub(crate) struct Outcome {
+    results: Vec<(&'static str, anyhow::Result<()>, Duration)>,
+}
+
+impl Outcome {
+    /// A case counts as one test.
+    pub(crate) fn count(&self) -> Count {
+        let failed = self.failed().count() as u64;
+        Count { passed: self.results.len() as u64 - failed, failed, skipped: 0 }
+    }
+
+    /// An error if a case failed.
+    pub(crate) fn into_result(self) -> anyhow::Result<()> {
+        let failed: Vec<_> = self.failed().collect();
+        if !failed.is_empty() {
+            bail!("{} of {} interoperability cases failed: {}", failed.len(), self.results.len(), failed.join(", "));
+        }
+        Ok(())
+    }
+
+    fn failed(&self) -> impl Iterator<Item = &'static str> {
+        self.results.iter().filter(|(_, result, _)| result.is_err()).map(|(name, ..)| *name)
+    }
+
+    fn print(&self) {
+        println!();
+        for (name, result, took) in &self.results {
+            let outcome = if result.is_ok() { "ok" } else { "FAILED" };
+            println!("{name:<24}{outcome:<8}{:>8.1} s", took.as_secs_f64());
+        }
+    }
+}
+
+pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<Outcome> {
+    let named = |case: &&Case| arguments.only.is_empty() || arguments.only.iter().any(|part| case.name.contains(part));
+    let possible = |case: &&Case| !arguments.direct || !matches!(case.driver, Driver::Api(..));
+    let cases: Vec<_> = CASES.iter().filter(named).filter(possible).collect();
+    if arguments.list {
+        for case in cases {
+            println!("{}", case.name);
+        }
+        return Ok(Outcome { results: Vec::new() });
+    }
+    if cases.is_empty() {
+        bail!("no case is called that: `cargo xtask interop --list` names them");
+    }
+    let peers = Peers::all()?;
+    let connectors = if arguments.direct { None } else { Some(binary::build(arguments.release)?) };
+    let logs = workspace::target()?.join("interop");
+
+    let mut outcome = Outcome { results: Vec::new() };
+    for case in cases {
+        println!("{} …", case.name);
+        let start = Instant::now();
+        let result = case.run(&peers, connectors.as_deref(), &logs.join(case.name));
+        if let Err(error) = &result {
+            println!("{} FAILED: {error:#}", case.name);
+        }
+        outcome.results.push((case.name, result, start.elapsed()));
+    }
+    outcome.print();
+    Ok(outcome)
+}
+
+impl Case {
+    /// Runs the case in a world of its own; without a binary of the service, on the MCP server itself.
+    fn run(&self, peers: &Peers, connectors: Option<&Path>, logs: &Path) -> anyhow::Result<()> {
+        remove_directory(logs)?;
+        let data = Scratch::new(logs.join("data"))?;
+        let (_server, server_url) = peers.start(self.server, &logs.join("server.log"))?;
+        let service = match connectors {
+            Some(connectors) => Some(Service::start(connectors, data.path(), 0, &logs.join("service.log"))?),
+            None => None,
+        };
+        let endpoint = || match &service {
+            Some(service) => service.connect(&server_url).map(|id| service.mcp_url(&id)),
+            None => Ok(server_url.clone()),
+        };
+        match &self.driver {
+            Driver::Mcp(interpreter, script, only) => {
+                let mut command = peers.script(*interpreter, script);
+                self.drive(command.env("MCP_URL", endpoint()?).envs(*only), &logs.join("driver.log"))
+            }
+            Driver::Api(interpreter, script) => {
+                let url = &service.as_ref().context("a client of the API needs the service")?.url;
+                let mut command = peers.script(*interpreter, script);
+                command.env("PLATFORM_URL", url).env("BASE_URL", url).env("SERVER_URL", &server_url);
+                self.drive(&mut command, &logs.join("driver.log"))
+            }
+            Driver::Conformance => {
+                let [direct, through] = ["direct.json", "through.json"].map(|name| logs.join(name));
+                let suite = |subcommand| {
+                    let mut command = peers.script(Interpreter::Node, "conformance.mjs");
+                    command.arg(subcommand);
+                    command
+                };
+                self.drive(suite("run").arg(&direct).env("MCP_URL", &server_url), &logs.join("direct.log"))?;
+                self.drive(suite("run").arg(&through).env("MCP_URL", endpoint()?), &logs.join("through.log"))?;
+                self.drive(suite("compare").arg(&direct).arg(&through), &logs.join("compare.log"))
+            }
+        }
+    }
+
+    /// Runs a driver to its end.
+    fn drive(&self, command: &mut Command, log: &Path) -> anyhow::Result<()> {
+        let mut process = Process::start(self.name, command, log)?;
+        match process.wait(self.limit)? {
+            Some(status) if status.success() => Ok(()),
+            Some(status) => bail!("{status}\n{}", process.tail()),
+            None => bail!("it has not ended within {} minutes\n{}", self.limit.as_secs() / 60, process.tail()),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::HashSet;
+
+    use super::*;
+
+    #[test]
+    fn every_case_has_a_name_of_its_own() {
+        let names: HashSet<_> = CASES.iter().map(|case| case.name).collect();
+        assert_eq!(names.len(), CASES.len());
+    }
+
+    #[test]
+    fn every_script_of_a_case_exists() {
+        for case in CASES {
+            let (Driver::Mcp(_, script, _) | Driver::Api(_, script)) = case.driver else { continue };
+            assert!(workspace::root().join("interop").join(script).exists(), "{}: {script}", case.name);
+        }
+    }
+}
