@@ -63,7 +63,7 @@ pub(crate) async fn observe<B: MessageBody + 'static>(
     let status = response.status();
     let pattern = response.request().match_pattern();
     api.metrics.answered(&method, pattern.as_deref().unwrap_or("none"), status.as_u16(), started.elapsed());
-    let ms = started.elapsed().as_millis();
+    let ms = u64::try_from(started.elapsed().as_millis()).unwrap_or(u64::MAX);
     span.in_scope(|| match status.as_u16() {
         500 | 503 => tracing::warn!(status = status.as_u16(), ms, "answered"),
         _ if path == "/healthz" || path == "/readyz" || path == "/metrics" => {

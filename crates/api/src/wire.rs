@@ -6,6 +6,7 @@ use std::collections::BTreeMap;
 use connectors_application::ports::ConnectorPage;
 use connectors_domain::{Connector, Metadata, Preset};
 use serde::{Deserialize, Serialize};
+use utoipa::openapi::schema::{ObjectBuilder, Schema, SchemaType, Type};
 use utoipa::{IntoParams, ToSchema};
 use uuid::Uuid;
 
@@ -115,17 +116,29 @@ pub struct CreateDocument {
     #[schema(format = "uri", max_length = 2048)]
     pub url: String,
     /// An OAuth client id for that server, 1 to 2048 printable ASCII characters.
-    #[schema(max_length = 2048)]
+    #[schema(min_length = 1, max_length = 2048, pattern = "^[ -~]+$")]
     pub client_id: Option<String>,
     /// The secret that belongs to `client_id`.
-    #[schema(max_length = 2048, write_only)]
+    #[schema(min_length = 1, max_length = 2048, pattern = "^[ -~]+$", write_only)]
     pub client_secret: Option<String>,
     /// At most 16 keys of 1 to 64 characters, values of at most 512 characters.
+    #[schema(schema_with = bounded_metadata)]
     pub metadata: Option<BTreeMap<String, String>>,
     /// Whether a preset for that server may give what the request does not.
     #[serde(default = "yes")]
     #[schema(default = true)]
     pub match_preset: bool,
+}
+
+/// The limits of [`Metadata`], as a schema.
+fn bounded_metadata() -> Schema {
+    let text = |least, most| ObjectBuilder::new().schema_type(Type::String).min_length(least).max_length(Some(most));
+    ObjectBuilder::new()
+        .schema_type(SchemaType::from_iter([Type::Object, Type::Null]))
+        .property_names(Some(text(Some(1), 64)))
+        .additional_properties(Some(text(None, 512)))
+        .max_properties(Some(16))
+        .into()
 }
 
 const fn yes() -> bool {
@@ -140,7 +153,7 @@ pub struct ConnectDocument {
     #[schema(format = "uri")]
     pub redirect_url: Option<String>,
     /// An access token to use as the credential: 1 to 16384 visible ASCII characters.
-    #[schema(max_length = 16384, write_only)]
+    #[schema(min_length = 1, max_length = 16384, pattern = "^[!-~]+$", write_only)]
     pub access_token: Option<String>,
 }
 
@@ -152,6 +165,7 @@ pub struct ListParameters {
     #[param(value_type = Option<u32>, minimum = 1, maximum = 1000, default = 1000)]
     pub limit: Option<String>,
     /// `next_page_token` of the page before.
+    #[param(pattern = "^[A-Za-z0-9_-]{21}[AQgw]$")]
     pub page_token: Option<String>,
     /// Only connectors in this state.
     #[param(value_type = Option<StateName>)]
