@@ -52,6 +52,7 @@ function setAway(text) {
   // Written only when it changes: the banner is read out each time.
   if (text && text !== $("span", banner).textContent) $("span", banner).textContent = text;
   banner.hidden = !text;
+  $("#loading").textContent = text ? "Your connectors will appear here." : "Loading…";
 }
 
 // ---- The list ------------------------------------------------------------------------------------------------------
@@ -184,22 +185,25 @@ function updateCard({ connector, element, busy, error }) {
   part("connect").hidden = !["created", "disconnected"].includes(state);
   part("connect").classList.toggle("primary", !needsToken);
   part("token").classList.toggle("primary", needsToken);
-  part("token").textContent = state === "connected" ? "Change the token…" : "Use a token…";
+  part("token").textContent = state === "connected" ? "Change token…" : "Use a token…";
   part("disconnect").hidden = state !== "connected";
   // The name is for those who hear a button without seeing the card that it stands in.
   for (const control of element.querySelectorAll(".actions button, .actions a, .endpoint button")) {
     control.setAttribute("aria-label", `${control.textContent} – ${name}`);
-    control.setAttribute("aria-disabled", String(Boolean(busy)));
+    if (control.localName === "button") control.ariaDisabled = String(Boolean(busy));
   }
-  part("endpoint").hidden = part("setup").hidden = state === "created";
-  part("try").hidden = state !== "connected";
+  part("setup").hidden = state === "created";
+  part("endpoint").hidden = part("try").hidden = state !== "connected";
   if (state !== "connected") part("try").open = false;
 }
+
+const SIGN_IN =
+  "The server wants you to sign in. Follow the link, which opens a new tab; this page notices when you are done.";
 
 /** Why the connector is not connected, and what to do. */
 function explain({ state, disconnect_code: code, disconnect_reason: reason, auth_request: request }, visit) {
   if (request && !visit) return "The server sent an address that is no web address. Tell whoever runs the server.";
-  if (state === "auth_required") return "The server wants you to sign in. Do so at the link; this page notices when you are back.";
+  if (state === "auth_required") return SIGN_IN;
   if (state === "connected" && visit) return "The server asks for more access than it was given. It can be used meanwhile.";
   if (state !== "disconnected") return "";
   if (code === "client_request") return "You disconnected it. Connect it when you need it again.";
@@ -220,7 +224,8 @@ async function act(id, busy, work, done) {
     fresh = await work();
     say(`${nameOf(fresh)} ${fresh.state === "auth_required" ? "waits for you to sign in." : done}`);
   } catch (problem) {
-    card.error = problem.message;
+    // What fails because the service is away is on the banner, and over when the service is back.
+    card.error = $("#away").hidden ? problem.message : null;
     if (problem.status) fresh = await api("GET", `/${id}`).catch((gone) => gone);
   }
   changes += 1;
@@ -232,7 +237,7 @@ async function act(id, busy, work, done) {
   if (fresh?.id) card.connector = fresh;
   // A connect that failed has put its reason into the connector; once is enough.
   if (card.error && card.error === card.connector.disconnect_reason) {
-    say(`${nameOf(card.connector)} is not connected. ${card.error}`);
+    say(`${nameOf(card.connector)} is not connected.`);
     card.error = null;
   }
   updateCard(card);
@@ -263,7 +268,7 @@ async function remove(id) {
     await api("DELETE", `/${id}`);
   } catch (problem) {
     if (problem.status !== 404) {
-      card.error = problem.message;
+      card.error = $("#away").hidden ? problem.message : null;
       return updateCard(card);
     }
   }
@@ -296,22 +301,17 @@ function ask(dialog, name) {
   });
 }
 
-/** Registers a server and connects it. Fails, with nothing made, if the API refuses it. */
+/** Registers a server and begins to connect it. Fails, with nothing made, if the API refuses it. */
 async function add(document, token) {
   const connector = await api("POST", "", document);
   changes += 1;
   total += 1;
   const { element } = show(connector);
   showCounts();
-  reveal(connector.id);
-  await connect(connector.id, token);
-  element.scrollIntoView({ block: "nearest" });
-}
-
-function reveal(id) {
-  const { element } = cards.get(id);
   element.scrollIntoView({ block: "nearest" });
   $("[data-name]", element).focus({ preventScroll: true });
+  // Not waited for: it may take a while, and the card tells what comes of it.
+  connect(connector.id, token);
 }
 
 async function submitAdd(event) {
@@ -330,15 +330,15 @@ async function submitAdd(event) {
     form.reset();
     $("details", form).open = false;
   } catch (problem) {
-    // An error of one field begins with its name; what names none is about the URL, the one field that must be there.
-    const field = /^(\w+): /.exec(problem.message)?.[1];
-    showFieldError(form, field ?? "url", problem.message);
+    // An error of a field begins with its name; what names none is about the URL, the one field that must be there.
+    const field = /^\w*/.exec(problem.message)[0];
+    showFieldError(form, field, problem.message.replace(/^\w+: /, ""));
   } finally {
     button.ariaDisabled = "false";
   }
 }
 
-/** Shows `text` at `field` of the form, and takes it away from all others. */
+/** Shows `text` at `field` of the form, or at the URL if there is no such field, and takes it away from all others. */
 function showFieldError(form, field, text) {
   const shown = $(`[data-error="${field}"]`, form) ?? $('[data-error="url"]', form);
   for (const place of form.querySelectorAll("[data-error]")) {
@@ -418,10 +418,12 @@ curl ${url} \\
 from agentstack_sdk.platform.client import PlatformClient
 from agentstack_sdk.platform.connector import Connector
 
+CONNECTOR = "${id}"
+
 
 async def main():
     async with PlatformClient(base_url="${origin}") as client:
-        connector = await Connector.get("${id}", client=client)
+        connector = await Connector.get(CONNECTOR, client=client)
         connector = await connector.connect(client=client)
         print(connector.state)
 
@@ -434,21 +436,22 @@ function makeSetup(details, connector) {
   const name = nameOf(connector).toLowerCase().replace(/[^a-z0-9]+/g, "-").replace(/^-|-$/g, "") || "connector";
   const values = { url: addressOf(connector), id: connector.id, origin: location.origin, name };
   const code = $("code", details);
-  for (const [client, write] of Object.entries(SNIPPETS)) {
-    const choice = radio(`client-${connector.id}`, client, () => {
-      code.textContent = write(values);
-    });
-    $("fieldset", details).append(choice);
-  }
-  $("input", details).click();
+  const show = (write) => () => (code.textContent = write(values));
+  const entries = Object.entries(SNIPPETS).map(([client, write]) => [client, show(write)]);
+  choices($("fieldset div", details), `client-${connector.id}`, entries);
   $(".snippet button", details).onclick = () => copy(code.textContent);
 }
 
-function radio(group, text, chosen) {
-  const label = make("label", "");
-  const input = Object.assign(make("input"), { type: "radio", name: group, onchange: chosen });
-  label.append(input, make("span", "", text));
-  return label;
+/** Fills `place` with a choice of one out of `entries` (text and what to do if it is chosen); the first is chosen. */
+function choices(place, group, entries) {
+  const labels = entries.map(([text, chosen], index) => {
+    const label = make("label");
+    const input = Object.assign(make("input"), { type: "radio", name: group, checked: index === 0, onchange: chosen });
+    label.append(input, make("span", "", text));
+    return label;
+  });
+  place.replaceChildren(...labels);
+  entries[0]?.[1]();
 }
 
 async function copy(text) {
@@ -471,6 +474,7 @@ const CLIENT = { name: "connectors-console", version: "1.0.0" };
 /** The service's own error for a connector that cannot be used now. */
 const UNUSABLE = -31001;
 const CALL_TIMEOUT = 120_000;
+const BAD_ANSWER = "The server’s answer is not one that MCP allows. Tell whoever runs the server.";
 
 function modern(method, params) {
   const meta = { protocolVersion: MODERN, clientInfo: CLIENT, clientCapabilities: {} };
@@ -491,29 +495,36 @@ async function send(url, message, headers) {
     body: JSON.stringify(message),
     signal: AbortSignal.timeout(CALL_TIMEOUT),
   };
-  const response = await fetch(url, request).catch((error) => {
-    throw new Problem(error.name === "TimeoutError" ? "The server did not answer in time." : UNREACHABLE);
-  });
-  const type = response.headers.get("Content-Type")?.split(";")[0].trim().toLowerCase();
-  if (type === "text/event-stream") return { response, answer: await answerIn(response.body, message.id) };
-  if (type === "application/json") return { response, answer: await response.json() };
-  if (!response.ok) throw await readProblem(response);
-  return { response, answer: null };
+  try {
+    const response = await fetch(url, request);
+    const type = response.headers.get("Content-Type")?.split(";")[0].trim().toLowerCase();
+    if (type === "text/event-stream") return { response, answer: await answerIn(response.body, message.id) };
+    if (type === "application/json") return { response, answer: await response.json() };
+    if (!response.ok) throw await readProblem(response);
+    return { response, answer: null };
+  } catch (error) {
+    if (error.name === "TimeoutError") throw new Problem("The server did not answer in time.");
+    if (error instanceof TypeError) throw new Problem("The connection broke off. Try again.");
+    throw error;
+  }
 }
 
 /** The message with `id` in a stream of server-sent events. What comes before it (progress, logs) is passed over. */
 async function answerIn(body, id) {
+  const reader = body.pipeThrough(new TextDecoderStream()).getReader();
   let text = "";
-  for await (const chunk of body.pipeThrough(new TextDecoderStream())) {
+  for (let chunk = await reader.read(); !chunk.done; chunk = await reader.read()) {
     // A line may end with CR, LF or both. A CR at the end of a chunk waits for what follows it.
-    const events = (text + chunk).replace(/\r\n|\r(?!$)/g, "\n").split("\n\n");
+    const events = (text + chunk.value).replace(/\r\n|\r(?!$)/g, "\n").split("\n\n");
     text = events.pop();
     for (const event of events) {
       const lines = event.split("\n").filter((line) => line.startsWith("data:"));
-      if (!lines.length) continue;
-      const message = JSON.parse(lines.map((line) => line.slice(5).replace(/^ /, "")).join("\n") || "null");
-      // Leaving the loop also lets go of the stream, which the server may hold open.
-      if (message?.id === id && !message.method) return message;
+      const data = lines.map((line) => line.slice(5).replace(/^ /, "")).join("\n");
+      const message = data ? JSON.parse(data) : null;
+      if (message?.id !== id || message.method) continue;
+      // The server may hold the stream open.
+      reader.cancel().catch(() => {});
+      return message;
     }
   }
   throw new Problem("The server’s answer ended before its result came.", 502);
@@ -562,8 +573,9 @@ async function listTools(url) {
   try {
     return await list(withoutSession);
   } catch (problem) {
-    // 5xx and 404 are the service's or the network's own and would meet `initialize` as well.
-    if (!(problem instanceof Problem) || problem.code === UNUSABLE || problem.status === 0 || problem.status >= 500) throw problem;
+    // Without a status the network failed, and 5xx is the service's own word: `initialize` would meet the same.
+    const final = !(problem instanceof Problem) || problem.code === UNUSABLE || !problem.status || problem.status >= 500;
+    if (final) throw problem;
     return list(withSession);
   }
 }
@@ -588,7 +600,8 @@ function callHeaders(tool, given) {
     for (const [key, inner] of Object.entries(schema?.properties ?? {})) {
       const named = inner?.["x-mcp-header"];
       const part = value?.[key];
-      if (named && ["string", "number", "boolean"].includes(typeof part)) headers[`Mcp-Param-${named}`] = headerValue(String(part));
+      const plain = ["string", "number", "boolean"].includes(typeof part);
+      if (named && plain) headers[`Mcp-Param-${named}`] = headerValue(String(part));
       collect(inner, part);
     }
   };
@@ -613,7 +626,7 @@ function makeTry(details, connector) {
   let tool = null;
 
   const fail = (problem) => {
-    part("try-error").textContent = problem instanceof Problem ? problem.message : "The server’s answer is not one that MCP allows.";
+    part("try-error").textContent = problem instanceof Problem ? problem.message : BAD_ANSWER;
     // The service may have learned just now that the connector cannot be used.
     api("GET", `/${connector.id}`).then(show, () => {});
   };
@@ -640,11 +653,10 @@ function makeTry(details, connector) {
       return fail(problem);
     }
     const { tools, version } = client;
-    const choices = tools.map((each) => radio(`tool-${connector.id}`, each.name, () => choose(each)));
-    part("status").textContent = `${tools.length === 1 ? "One tool" : `${tools.length} tools`}, by MCP ${version}.`;
-    $(".tools div", details).replaceChildren(...choices);
+    const entries = tools.map((each) => [each.name, () => choose(each)]);
+    part("status").textContent = `${tools.length === 1 ? "One tool" : `${tools.length} tools`} · MCP ${version}`;
+    choices($(".tools div", details), `tool-${connector.id}`, entries);
     form.hidden = tools.length === 0;
-    if (tools.length) $("input", choices[0]).click();
   };
 
   form.onsubmit = async (event) => {
@@ -664,7 +676,10 @@ function makeTry(details, connector) {
     const params = { name: tool.name, arguments: given };
     try {
       const result = await client.door(url, (request) => request("tools/call", params, headers));
-      if (called === tool) showResult(part("result"), result);
+      if (called !== tool) return;
+      showResult(part("result"), result);
+      // Where the user goes on, unless they have gone elsewhere meanwhile.
+      if (document.activeElement === button) part("result").focus({ preventScroll: true });
     } catch (problem) {
       fail(problem);
     } finally {
@@ -697,27 +712,24 @@ function sample(schema) {
 }
 
 function showResult(place, result) {
-  const heading = result.isError ? "The tool says that it failed" : "Result";
+  const asksBack = result.resultType === "input_required";
+  const heading = result.isError ? "The tool says that it failed" : asksBack ? "The tool asks back" : "Result";
   const blocks = (result.content ?? []).map(showBlock);
-  if (result.resultType === "input_required") {
-    blocks.unshift(make("p", "", "The server wants to ask something back, which this page cannot. Use a full client."));
-  }
+  if (asksBack) blocks.unshift(make("p", "", "This page cannot answer. Call the tool from a full MCP client."));
   const raw = make("details");
   const pre = make("pre", "", JSON.stringify(result, null, 2));
   raw.append(make("summary", "", "The whole answer"), pre);
   place.replaceChildren(make("h3", result.isError ? "error" : "", heading), ...blocks, raw);
   place.hidden = false;
-  say(`${heading}.`);
 }
 
 function showBlock(block) {
   if (block.type === "text") return make("pre", "", block.text);
   if (block.type === "image" && /^image\/(png|jpeg|gif|webp)$/.test(block.mimeType)) {
-    const image = Object.assign(make("img"), { src: `data:${block.mimeType};base64,${block.data}`, alt: "Image in the result" });
-    return image;
+    return Object.assign(make("img"), { src: `data:${block.mimeType};base64,${block.data}`, alt: "Image in the result" });
   }
   if (block.type === "resource_link" && isWeb(block.uri)) {
-    return Object.assign(make("a", "", block.title ?? block.name ?? block.uri), { href: block.uri, target: "_blank", rel: "noopener noreferrer" });
+    return Object.assign(make("a", "", block.uri), { href: block.uri, target: "_blank", rel: "noopener noreferrer" });
   }
   return make("pre", "", JSON.stringify(block, null, 2));
 }
@@ -737,7 +749,8 @@ function say(text) {
   toastTimer = setTimeout(() => (toast.textContent = ""), 6_000);
 }
 
-const waits = ({ connector, busy }) => !busy && (connector.lifecycle === "connecting" || connector.state === "auth_required");
+const waits = ({ connector: { lifecycle, state }, busy }) =>
+  !busy && (lifecycle === "connecting" || state === "auth_required");
 
 /** Looks at those connectors that wait for something. */
 async function poll() {

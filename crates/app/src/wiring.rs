@@ -92,6 +92,7 @@ fn egress(settings: &Settings, own: Vec<OwnEndpoint>) -> Result<Egress, StartErr
 fn own_endpoints(settings: &Settings, bound: SocketAddr) -> Vec<OwnEndpoint> {
     let mut own = vec![OwnEndpoint::listener(bound)];
     own.extend(settings.server.public_url.as_ref().and_then(OwnEndpoint::public));
+    own.extend(settings.database.url.endpoints().iter().map(|(host, port)| OwnEndpoint::backend(host, *port)));
     own
 }
 
@@ -193,6 +194,20 @@ mod tests {
         assert!(admits("http://127.0.0.1:8334/mcp"));
         assert!(!admits("http://127.0.0.1:8333/mcp"));
         assert!(!admits("https://connectors.example.com/api/v1/connectors"));
+    }
+
+    #[test]
+    fn the_way_out_does_not_lead_to_the_database() {
+        let keys = r#"[{"id":"1","key":"AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA="}]"#;
+        let settings = settings(&[("DATABASE__URL", "postgres://u@127.0.0.1:5433/c"), ("ENCRYPTION__KEYS", keys)]);
+        let egress = egress(&settings, own_endpoints(&settings, "127.0.0.1:8333".parse().unwrap())).unwrap();
+        let send = |url: &str| egress.send(connectors_egress::Request::new(reqwest::Method::GET, url.parse().unwrap()));
+        let runtime = tokio::runtime::Runtime::new().unwrap();
+        let refused = runtime.block_on(send("http://127.0.0.1:5433/")).unwrap_err();
+        assert_eq!(refused, connectors_egress::EgressError::Refused(connectors_egress::Refusal::Own));
+        // Nobody listens there, but it may be asked.
+        let asked = runtime.block_on(send("http://127.0.0.1:1/")).unwrap_err();
+        assert!(matches!(asked, connectors_egress::EgressError::Unreachable { .. }), "{asked:?}");
     }
 
     #[test]

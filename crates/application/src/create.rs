@@ -52,17 +52,16 @@ impl ConnectorService {
 
 fn bad_url(error: UrlError) -> Error {
     match error {
-        UrlError::Scheme | UrlError::UserInfo | UrlError::Fragment => {
-            Error::BadRequest(format!("The url cannot be used: {error}."))
-        }
+        UrlError::Scheme | UrlError::UserInfo | UrlError::Fragment => Error::BadRequest(format!("url: {error}.")),
         UrlError::Syntax | UrlError::TooLong => Error::Unprocessable { field: "url", message: error.to_string() },
     }
 }
 
 fn bad_client(error: ClientError) -> Error {
     match error {
-        ClientError::SecretWithoutId => Error::BadRequest(format!("{error}.")),
-        ClientError::Id => Error::Unprocessable { field: "client_id", message: error.to_string() },
-        ClientError::Secret => Error::Unprocessable { field: "client_secret", message: error.to_string() },
+        ClientError::SecretWithoutId => Error::BadRequest(format!("{}: {error}.", error.field())),
+        ClientError::Id | ClientError::Secret => {
+            Error::Unprocessable { field: error.field(), message: error.to_string() }
+        }
     }
 }

@@ -20,14 +20,24 @@ pub struct ClientCredentials {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
 pub enum ClientError {
     /// The id is empty, too long, or holds more than printable ASCII.
-    #[error("client_id must be 1 to 2048 printable ASCII characters")]
+    #[error("it must be 1 to 2048 printable ASCII characters")]
     Id,
     /// The secret is empty, too long, or holds more than printable ASCII.
-    #[error("client_secret must be 1 to 2048 printable ASCII characters")]
+    #[error("it must be 1 to 2048 printable ASCII characters")]
     Secret,
     /// There is a secret, but no id that it could belong to.
-    #[error("client_secret was given without client_id; give both, or neither")]
+    #[error("it was given without client_id; give both, or neither")]
     SecretWithoutId,
+}
+
+impl ClientError {
+    /// The field that is wrong, as clients and operators call it.
+    pub const fn field(self) -> &'static str {
+        match self {
+            Self::Id => "client_id",
+            Self::Secret | Self::SecretWithoutId => "client_secret",
+        }
+    }
 }
 
 impl ClientCredentials {

@@ -13,7 +13,7 @@ const MAX_TOKEN: usize = 16 * 1024;
 
 /// Why a text is no token.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
-#[error("a token must be 1 to 16384 visible ASCII characters without spaces")]
+#[error("it must be 1 to 16384 visible ASCII characters without spaces")]
 pub struct TokenError;
 
 macro_rules! token {

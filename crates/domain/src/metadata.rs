@@ -16,13 +16,13 @@ pub struct Metadata(BTreeMap<String, String>);
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
 pub enum MetadataError {
     /// More than 16 keys.
-    #[error("metadata has more than 16 keys")]
+    #[error("it has more than 16 keys")]
     Keys,
     /// A key that is empty or longer than 64 characters.
-    #[error("a key of metadata is empty or longer than 64 characters")]
+    #[error("one of its keys is empty or longer than 64 characters")]
     Key,
     /// A value longer than 512 characters.
-    #[error("a value of metadata is longer than 512 characters")]
+    #[error("one of its values is longer than 512 characters")]
     Value,
 }
 

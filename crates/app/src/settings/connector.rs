@@ -63,8 +63,8 @@ fn read_preset(entry: &Json) -> Result<Preset, String> {
     Ok(Preset {
         url: ServerUrl::parse(&entry.url).map_err(|error| format!("url: {error}"))?,
         client: ClientCredentials::from_parts(entry.client_id, entry.client_secret)
-            .map_err(|error| error.to_string())?,
-        metadata: entry.metadata.map(Metadata::new).transpose().map_err(|error| error.to_string())?,
+            .map_err(|error| format!("{}: {error}", error.field()))?,
+        metadata: entry.metadata.map(Metadata::new).transpose().map_err(|error| format!("metadata: {error}"))?,
     })
 }
 

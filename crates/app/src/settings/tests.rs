@@ -443,12 +443,12 @@ fn presets_are_checked_one_by_one() {
         (serde_json::json!({ "url": format!("https://u:{SECRET}@a.example") }), "entry 2: url: it holds a user name"),
         (
             serde_json::json!({ "url": "https://a.example", "client_secret": SECRET }),
-            "entry 2: client_secret was given without client_id",
+            "entry 2: client_secret: it was given without client_id",
         ),
-        (serde_json::json!({ "url": "https://a.example", "client_id": "" }), "entry 2: client_id must be"),
+        (serde_json::json!({ "url": "https://a.example", "client_id": "" }), "entry 2: client_id: it must be"),
         (
             serde_json::json!({ "url": "https://a.example", "metadata": { "": "x" } }),
-            "entry 2: a key of metadata is empty",
+            "entry 2: metadata: one of its keys is empty",
         ),
         (serde_json::json!({ "url": "https://a.example", "secret": SECRET }), "entry 2: it is not of this form"),
         (serde_json::json!({ "metadata": {} }), "entry 2: it is not of this form"),
