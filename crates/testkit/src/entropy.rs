@@ -31,7 +31,7 @@ impl Entropy for SeededEntropy {
     }
 }
 
-/// One step of SplitMix64 (Steele, Lea and Flood, 2014): small, and evenly spread.
+/// One step of `SplitMix64` (Steele, Lea and Flood, 2014): small, and evenly spread.
 fn split_mix(state: &mut u64) -> u64 {
     *state = state.wrapping_add(0x9e37_79b9_7f4a_7c15);
     let mut mixed = *state;

@@ -1,0 +1,34 @@
+//! Connectors in SQLite or PostgreSQL, secrets sealed: an outbound adapter on diesel-async.
+//!
+//! [`Store`] implements the port [`Connectors`]. Both databases are served by the same queries over the same schema;
+//! what differs between them is in `sqlite.rs` and `postgres.rs`. Secrets are sealed when a row is made of a connector
+//! and opened when a connector is made of a row (`row.rs`), so nothing between there and the disk ever holds one.
+//!
+//! What is deliberately absent: transactions that span calls, a unit of work, and queries that other crates could pass
+//! in.
+//!
+//! [`Connectors`]: connectors_application::ports::Connectors
+
+mod canary;
+mod connectors;
+mod document;
+mod error;
+mod key_file;
+mod keys;
+mod migrations;
+#[cfg(test)]
+mod plans;
+mod pool;
+mod postgres;
+mod row;
+mod schema;
+mod seal;
+mod settings;
+mod sqlite;
+mod store;
+mod tls;
+
+pub use error::OpenError;
+pub use keys::{KeyError, KeyRing};
+pub use settings::{DatabaseUrl, DatabaseUrlError, Limits, Migrations, StoreSettings};
+pub use store::Store;

@@ -1,0 +1,108 @@
+//! Bringing a database up to date. Migrations only add, so that an older program goes on serving beside a newer one;
+//! what is no longer used goes in a later release.
+//!
+//! A database that is newer than this program is left as it is.
+
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use diesel::sql_types::Bool;
+use diesel::{Connection, SqliteConnection, connection::SimpleConnection};
+use diesel_async::{AsyncMigrationHarness, AsyncPgConnection, RunQueryDsl};
+use diesel_migrations::{EmbeddedMigrations, MigrationHarness, embed_migrations};
+use tokio::time::Instant;
+
+use crate::error::Fault;
+use crate::postgres::Connector;
+use crate::sqlite::{Access, pragmas};
+use crate::{Limits, Migrations, OpenError};
+
+const SQLITE: EmbeddedMigrations = embed_migrations!("migrations/sqlite");
+const POSTGRES: EmbeddedMigrations = embed_migrations!("migrations/postgres");
+
+/// The advisory lock that whoever migrates a PostgreSQL database holds; a fixed arbitrary number.
+const LOCK: i64 = 0x636f_6e6e_6563_746f;
+
+/// How long the first and the longest pause between two tries for the lock is. Tries, because a session that waits
+/// within PostgreSQL has a snapshot, for which some migrations would have to wait in turn.
+const PAUSES: (Duration, Duration) = (Duration::from_millis(50), Duration::from_secs(1));
+
+type Source = Box<dyn std::error::Error + Send + Sync>;
+
+/// Runs or checks the migrations of a SQLite database; returns the names of those that it ran.
+pub(crate) async fn sqlite(path: PathBuf, limits: Limits, mode: Migrations) -> Result<Vec<String>, OpenError> {
+    tokio::task::spawn_blocking(move || {
+        let mut connection = connect(&path, limits).map_err(OpenError::Migration)?;
+        // One transaction around all: whoever else migrates the file at the same time waits, and finds nothing to do.
+        let work = |connection: &mut SqliteConnection| settle(connection, SQLITE, mode).map_err(Failed::Open);
+        connection.immediate_transaction(work).map_err(|failed| match failed {
+            Failed::Open(error) => error,
+            Failed::Transaction(error) => OpenError::Migration(Box::new(error)),
+        })
+    })
+    .await
+    .unwrap_or_else(|error| Err(Fault::Task(error).into()))
+}
+
+fn connect(path: &Path, limits: Limits) -> Result<SqliteConnection, Source> {
+    let mut connection = SqliteConnection::establish(&path.to_string_lossy())?;
+    connection.batch_execute(&pragmas(Access::Write, limits))?;
+    Ok(connection)
+}
+
+enum Failed {
+    Open(OpenError),
+    Transaction(diesel::result::Error),
+}
+
+impl From<diesel::result::Error> for Failed {
+    fn from(error: diesel::result::Error) -> Self {
+        Self::Transaction(error)
+    }
+}
+
+/// Runs or checks the migrations of a PostgreSQL database; returns the names of those that it ran.
+pub(crate) async fn postgres(
+    connector: &Connector,
+    limits: Limits,
+    mode: Migrations,
+) -> Result<Vec<String>, OpenError> {
+    let mut connection = connector.for_migrations().await?;
+    lock(&mut connection, limits.migration_wait).await?;
+    // The lock ends with its connection, at the end of this function.
+    settle(&mut AsyncMigrationHarness::new(connection), POSTGRES, mode)
+}
+
+async fn lock(connection: &mut AsyncPgConnection, wait: Duration) -> Result<(), OpenError> {
+    let end = Instant::now() + wait;
+    let (mut pause, longest) = PAUSES;
+    loop {
+        let question = diesel::select(diesel::dsl::sql::<Bool>(&format!("pg_try_advisory_lock({LOCK})")));
+        let locked = question.get_result(connection).await;
+        if locked.map_err(|error| OpenError::Migration(Box::new(error)))? {
+            return Ok(());
+        }
+        if Instant::now() + pause > end {
+            return Err(OpenError::MigrationLocked);
+        }
+        tokio::time::sleep(pause).await;
+        pause = longest.min(pause * 2);
+    }
+}
+
+fn settle<DB: diesel::backend::Backend>(
+    harness: &mut impl MigrationHarness<DB>,
+    migrations: EmbeddedMigrations,
+    mode: Migrations,
+) -> Result<Vec<String>, OpenError> {
+    let pending = harness.pending_migrations(migrations).map_err(OpenError::Migration)?;
+    let names: Vec<_> = pending.iter().map(|migration| migration.name().to_string()).collect();
+    if mode == Migrations::Check && !names.is_empty() {
+        return Err(OpenError::MigrationsPending(names));
+    }
+    harness.run_migrations(&pending).map_err(OpenError::Migration)?;
+    if !names.is_empty() {
+        tracing::info!(migrations = names.join(", "), "database brought up to date");
+    }
+    Ok(names)
+}

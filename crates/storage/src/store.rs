@@ -1,0 +1,103 @@
+//! The store as a whole: opening it, and running units of work.
+
+use std::fs::File;
+use std::sync::Arc;
+
+use tokio::runtime::{Handle, RuntimeFlavor};
+
+use crate::error::Fault;
+use crate::pool::Pool;
+use crate::settings::Database;
+use crate::{KeyRing, Migrations, OpenError, StoreSettings, canary, migrations, postgres, sqlite};
+
+/// Connectors in a database. Cheap to clone.
+#[derive(Clone)]
+pub struct Store {
+    pub(crate) pool: Pool,
+    pub(crate) keys: KeyRing,
+    runtime: Handle,
+    /// Keeps a second process from serving the same SQLite database while any clone of the store lives.
+    _lock: Option<Arc<File>>,
+}
+
+impl Store {
+    /// Opens the database, making a SQLite one if there is none, and brings it up to date.
+    ///
+    /// It must be called on a tokio runtime with several threads, where all queries will run: diesel's SQLite driver
+    /// blocks its thread when a caller goes away, which a runtime of one thread answers with a panic. Callers may be
+    /// anywhere.
+    ///
+    /// The time it takes does not grow with the number of connectors, unless a key of the database is missing.
+    pub async fn open(settings: StoreSettings) -> Result<Self, OpenError> {
+        let runtime = runtime()?;
+        runtime.spawn(open(settings, runtime.clone())).await.unwrap_or_else(|error| Err(Fault::Task(error).into()))
+    }
+
+    /// Runs the migrations that the database lacks and returns their names. The database may be in use meanwhile, also
+    /// by older versions of this program.
+    pub async fn migrate(settings: StoreSettings) -> Result<Vec<String>, OpenError> {
+        runtime()?.spawn(migrate(settings)).await.unwrap_or_else(|error| Err(Fault::Task(error).into()))
+    }
+
+    /// Runs `work` as a task of its own: a caller that goes away neither blocks a thread nor leaves work half done.
+    pub(crate) async fn unit<T: Send + 'static>(
+        &self,
+        work: impl Future<Output = Result<T, Fault>> + Send + 'static,
+    ) -> Result<T, Fault> {
+        self.runtime.spawn(work).await?
+    }
+}
+
+impl std::fmt::Debug for Store {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Store").field("pool", &self.pool).field("keys", &self.keys).finish_non_exhaustive()
+    }
+}
+
+fn runtime() -> Result<Handle, OpenError> {
+    let runtime = Handle::try_current().map_err(|_| OpenError::Runtime)?;
+    if runtime.runtime_flavor() == RuntimeFlavor::CurrentThread { Err(OpenError::Runtime) } else { Ok(runtime) }
+}
+
+async fn open(settings: StoreSettings, runtime: Handle) -> Result<Store, OpenError> {
+    let StoreSettings { url, keys, migrations, limits } = settings;
+    let (pool, keys, lock) = match url.0 {
+        Database::Sqlite(path) => {
+            let files = sqlite::Files::prepare(&path)?;
+            let lock = files.lock()?;
+            migrations::sqlite(files.database.clone(), limits, migrations).await?;
+            let pool = Pool::sqlite(&files.database, limits)?;
+            let keys = match keys {
+                Some(keys) => {
+                    canary::check(&pool, &keys).await?;
+                    keys
+                }
+                None => sqlite::own_keys(&files, &pool).await?,
+            };
+            (pool, keys, Some(Arc::new(lock)))
+        }
+        Database::Postgres(url) => {
+            let keys = keys.ok_or(OpenError::KeysRequired)?;
+            let connector = postgres::Connector::new(*url, limits)?;
+            migrations::postgres(&connector, limits, migrations).await?;
+            let pool = Pool::postgres(connector, limits)?;
+            canary::check(&pool, &keys).await?;
+            (pool, keys, None)
+        }
+    };
+    Ok(Store { pool, keys, runtime, _lock: lock })
+}
+
+async fn migrate(settings: StoreSettings) -> Result<Vec<String>, OpenError> {
+    let limits = settings.limits;
+    match settings.url.0 {
+        Database::Sqlite(path) => {
+            let files = sqlite::Files::prepare(&path)?;
+            migrations::sqlite(files.database, limits, Migrations::Run).await
+        }
+        Database::Postgres(url) => {
+            let connector = postgres::Connector::new(*url, limits)?;
+            migrations::postgres(&connector, limits, Migrations::Run).await
+        }
+    }
+}
