@@ -22,8 +22,7 @@ use connectors_domain::{AccessToken, ProtocolVersion, ServerFacts, ServerUrl};
 use connectors_egress::Egress;
 use http::header::{ACCEPT, ACCEPT_ENCODING, AUTHORIZATION, CONTENT_TYPE};
 use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode};
-use reqwest::Request;
-use reqwest::Url;
+use reqwest::{Request, Url};
 use serde_json::Value;
 use tokio::time::{Instant, timeout_at};
 

@@ -65,7 +65,7 @@ where
     let mut left = LIMIT;
     body.map(move |chunk| {
         let chunk = chunk.map_err(|_| Spoiled)?;
-        left = left.saturating_sub(chunk.len());
+        left = left.checked_sub(chunk.len()).ok_or(Spoiled)?;
         Ok(chunk)
     })
 }
