@@ -44,6 +44,8 @@ enum Driver {
     Mcp(Interpreter, &'static str, Option<(&'static str, &'static str)>),
     /// A client of the API, which makes connectors itself.
     Api(Interpreter, &'static str),
+    /// A script that drives a browser, and leaves pictures beside its log.
+    Browser(&'static str),
     /// The conformance suite on the server directly and through a connector, and the comparison of the two.
     Conformance,
 }
@@ -82,6 +84,18 @@ const CASES: &[Case] = &[
         name: "agentstack-reference",
         server: Server::Reference,
         driver: Driver::Api(Interpreter::AgentStackPython, "agentstack_client.py"),
+        limit: Duration::from_mins(5),
+    },
+    Case {
+        name: "console-everything",
+        server: Server::Everything,
+        driver: Driver::Browser("console/console.mjs"),
+        limit: Duration::from_mins(5),
+    },
+    Case {
+        name: "console-reference",
+        server: Server::Reference,
+        driver: Driver::Browser("console/console.mjs"),
         limit: Duration::from_mins(5),
     },
     Case {
@@ -134,7 +148,7 @@ impl Outcome {
 
 pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<Outcome> {
     let named = |case: &&Case| arguments.only.is_empty() || arguments.only.iter().any(|part| case.name.contains(part));
-    let possible = |case: &&Case| !arguments.direct || !matches!(case.driver, Driver::Api(..));
+    let possible = |case: &&Case| !arguments.direct || !matches!(case.driver, Driver::Api(..) | Driver::Browser(_));
     let cases: Vec<_> = CASES.iter().filter(named).filter(possible).collect();
     if arguments.list {
         for case in cases {
@@ -188,6 +202,14 @@ impl Case {
                 command.env("PLATFORM_URL", url).env("BASE_URL", url).env("SERVER_URL", &server_url);
                 self.drive(&mut command, &logs.join("driver.log"))
             }
+            Driver::Browser(script) => {
+                let url = &service.as_ref().context("the console is a page of the service")?.url;
+                let browser = Peers::browser()?
+                    .context("there is no Chromium; install one, or name a browser in the variable CHROMIUM")?;
+                let mut command = peers.script(Interpreter::Node, script);
+                command.env("BASE_URL", url).env("SERVER_URL", &server_url).env("CHROMIUM", browser);
+                self.drive(command.env("OUT_DIR", logs), &logs.join("driver.log"))
+            }
             Driver::Conformance => {
                 let [direct, through] = ["direct.json", "through.json"].map(|name| logs.join(name));
                 let suite = |subcommand| {
@@ -228,7 +250,9 @@ mod tests {
     #[test]
     fn every_script_of_a_case_exists() {
         for case in CASES {
-            let (Driver::Mcp(_, script, _) | Driver::Api(_, script)) = case.driver else { continue };
+            let (Driver::Mcp(_, script, _) | Driver::Api(_, script) | Driver::Browser(script)) = case.driver else {
+                continue;
+            };
             assert!(workspace::root().join("interop").join(script).exists(), "{}: {script}", case.name);
         }
     }

@@ -2,6 +2,7 @@
 
 pub(crate) mod binary;
 pub(crate) mod count;
+pub(crate) mod machine;
 pub(crate) mod peers;
 pub(crate) mod postgres;
 pub(crate) mod process;

@@ -10,6 +10,7 @@ use std::time::Duration;
 use anyhow::{Context as _, bail};
 use xshell::{Shell, cmd};
 
+use super::machine::{install, may_install};
 use super::process::Process;
 use super::service::free_port;
 use super::workspace;
@@ -89,6 +90,24 @@ impl Peers {
             .env("NO_PROXY", "127.0.0.1,localhost")
             .env("no_proxy", "127.0.0.1,localhost");
         command
+    }
+
+    /// A browser of the Chromium family, if there is one or it may be installed.
+    pub(crate) fn browser() -> anyhow::Result<Option<PathBuf>> {
+        if let Some(named) = env::var_os("CHROMIUM") {
+            return Ok(Some(named.into()));
+        }
+        let find = || {
+            let directories: Vec<_> = env::split_paths(&env::var_os("PATH").unwrap_or_default()).collect();
+            let names = ["chromium", "chromium-browser", "google-chrome", "google-chrome-stable"];
+            names
+                .iter()
+                .find_map(|name| directories.iter().map(|directory| directory.join(name)).find(|path| path.exists()))
+        };
+        if find().is_none() && may_install() {
+            install(&workspace::shell()?, "chromium")?;
+        }
+        Ok(find())
     }
 
     /// The pinned Node where there is one, since a program is looked up in this process's own PATH.

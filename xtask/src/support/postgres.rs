@@ -6,7 +6,7 @@
 use std::fs;
 use std::io::{self, Read as _, Write as _};
 use std::net::{Ipv4Addr, SocketAddr, TcpStream};
-use std::os::unix::fs::{MetadataExt as _, chown};
+use std::os::unix::fs::chown;
 use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -15,6 +15,7 @@ use std::time::Duration;
 use anyhow::{Context as _, bail};
 use xshell::{Shell, cmd};
 
+use super::machine::{install, is_root, may_install};
 use super::process::{Process, Scratch, remove_directory, tail};
 use super::service::free_port;
 use super::workspace;
@@ -56,27 +57,13 @@ pub(crate) fn start(shell: &Shell) -> anyhow::Result<Server> {
     let programs = match Programs::find(shell) {
         Some(programs) => programs,
         None if may_install() => {
-            eprintln!("No PostgreSQL on this machine: installing it.");
-            cmd!(shell, "apt-get update --quiet --quiet").run()?;
-            cmd!(shell, "apt-get install --yes --quiet --quiet --no-install-recommends postgresql")
-                .env("DEBIAN_FRONTEND", "noninteractive")
-                .run()?;
+            install(shell, "postgresql")?;
             Programs::find(shell).context("PostgreSQL has been installed, but there is no `initdb`")?
         }
         None => bail!("none is installed, and none on 127.0.0.1:{DEFAULT_PORT} lets this user in without a password"),
     };
     let (process, scratch, url) = start_private(&programs)?;
     Ok(Server { url, origin: "started for this run", _private: Some((process, scratch)) })
-}
-
-/// A machine is changed only where it is there to be changed.
-fn may_install() -> bool {
-    std::env::var("CI").is_ok_and(|ci| ci == "true") && is_root() && Path::new("/usr/bin/apt-get").exists()
-}
-
-fn is_root() -> bool {
-    // Standard Rust cannot ask who it is; a process's own entry belongs to its user.
-    fs::metadata("/proc/self").is_ok_and(|own| own.uid() == 0)
 }
 
 fn current_user() -> Option<String> {
