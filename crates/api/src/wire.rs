@@ -121,7 +121,7 @@ pub struct CreateDocument {
     /// The secret that belongs to `client_id`.
     #[schema(min_length = 1, max_length = 2048, pattern = "^[ -~]+$", write_only)]
     pub client_secret: Option<String>,
-    /// At most 16 keys of 1 to 64 characters, values of at most 512 characters.
+    /// What to remember of it.
     #[schema(schema_with = bounded_metadata)]
     pub metadata: Option<BTreeMap<String, String>>,
     /// Whether a preset for that server may give what the request does not.
@@ -134,6 +134,7 @@ pub struct CreateDocument {
 fn bounded_metadata() -> Schema {
     let text = |least, most| ObjectBuilder::new().schema_type(Type::String).min_length(least).max_length(Some(most));
     ObjectBuilder::new()
+        .description(Some("At most 16 keys of 1 to 64 characters, values of at most 512 characters."))
         .schema_type(SchemaType::from_iter([Type::Object, Type::Null]))
         .property_names(Some(text(Some(1), 64)))
         .additional_properties(Some(text(None, 512)))
