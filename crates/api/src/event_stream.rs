@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use connectors_application::ports::{BodyError, ByteStream};
+use connectors_domain::ConnectorId;
 use futures_core::Stream;
 use prometheus_client::metrics::gauge::Gauge;
 use tokio::time::{Instant, Sleep, sleep};
@@ -16,16 +17,17 @@ use tokio::time::{Instant, Sleep, sleep};
 /// A comment of server-sent events: clients ignore it (WHATWG HTML, section 9.2.6).
 const COMMENT: Bytes = Bytes::from_static(b":\n");
 
-/// Counts a body as open while it lives.
+/// Counts a body as open while it lives, and logs it if it breaks off.
 pub(crate) struct Counted {
     stream: ByteStream,
     open: Gauge,
+    connector: ConnectorId,
 }
 
 impl Counted {
-    pub(crate) fn new(stream: ByteStream, open: Gauge) -> Self {
+    pub(crate) fn new(stream: ByteStream, open: Gauge, connector: ConnectorId) -> Self {
         open.inc();
-        Self { stream, open }
+        Self { stream, open, connector }
     }
 }
 
@@ -39,7 +41,11 @@ impl Stream for Counted {
     type Item = Result<Bytes, BodyError>;
 
     fn poll_next(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Self::Item>> {
-        self.stream.as_mut().poll_next(context)
+        let polled = self.stream.as_mut().poll_next(context);
+        if let Poll::Ready(Some(Err(error))) = &polled {
+            tracing::info!(connector = %self.connector, %error, "an answer broke off");
+        }
+        polled
     }
 }
 
@@ -145,7 +151,8 @@ mod tests {
     async fn open_bodies_are_counted() {
         let open = Gauge::default();
         let (_sender, stream) = events();
-        let counted = Counted::new(Box::pin(stream), open.clone());
+        let connector = ConnectorId::new(jiff::Timestamp::UNIX_EPOCH, [0; 10]);
+        let counted = Counted::new(Box::pin(stream), open.clone(), connector);
         assert_eq!(open.get(), 1);
         drop(counted);
         assert_eq!(open.get(), 0);

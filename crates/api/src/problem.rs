@@ -5,7 +5,7 @@
 use std::fmt;
 
 use actix_web::http::StatusCode;
-use actix_web::http::header::{self, HeaderValue};
+use actix_web::http::header::{self, HeaderName, HeaderValue};
 use actix_web::{HttpResponse, ResponseError};
 use connectors_application::{Conflict, Error};
 use connectors_domain::DisconnectCode;
@@ -25,6 +25,7 @@ pub(crate) struct Problem {
     kind: Kind,
     detail: String,
     disconnect_code: Option<DisconnectCode>,
+    headers: Vec<(HeaderName, HeaderValue)>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -80,11 +81,16 @@ impl Kind {
 
 impl Problem {
     pub(crate) fn new(kind: Kind, detail: impl Into<String>) -> Self {
-        Self { kind, detail: detail.into(), disconnect_code: None }
+        Self { kind, detail: detail.into(), disconnect_code: None, headers: Vec::new() }
     }
 
     pub(crate) fn field(field: &str, message: impl fmt::Display) -> Self {
         Self::new(Kind::Unprocessable, format!("{field}: {message}."))
+    }
+
+    /// Adds headers to the response.
+    pub(crate) fn with_headers(self, headers: Vec<(HeaderName, HeaderValue)>) -> Self {
+        Self { headers, ..self }
     }
 
     /// The response, for the request `id` on `path`.
@@ -101,6 +107,9 @@ impl Problem {
         };
         let mut response = HttpResponse::build(self.status_code()).json(document);
         let headers = response.headers_mut();
+        for (name, value) in &self.headers {
+            headers.append(name.clone(), value.clone());
+        }
         headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/problem+json"));
         headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
         match self.kind {
@@ -147,7 +156,7 @@ impl From<Error> for Problem {
                     DisconnectCode::ServerUnreachable | DisconnectCode::ServerTimeout => Kind::GatewayTimeout,
                     _ => Kind::BadGateway,
                 };
-                Self { kind, detail, disconnect_code: Some(reason.code()) }
+                Self { disconnect_code: Some(reason.code()), ..Self::new(kind, detail) }
             }
             Error::Unavailable(source) => {
                 tracing::warn!(error = %Chain(&source), "the database cannot be used");

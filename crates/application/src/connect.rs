@@ -7,10 +7,9 @@ use connectors_domain::{
     OwnerId, RedirectUrl,
 };
 use jiff::Timestamp;
-use tracing::Instrument;
 
 use crate::ports::ProbeError;
-use crate::service::AdvanceError;
+use crate::service::{AdvanceError, to_the_end};
 use crate::{Conflict, ConnectorService, Error};
 
 /// How often a connect that is under way elsewhere is looked at.
@@ -42,9 +41,8 @@ impl ConnectorService {
     pub async fn connect(&self, owner: OwnerId, id: ConnectorId, request: ConnectRequest) -> Result<Connector, Error> {
         let request = self.check(request)?;
         let service = self.clone();
-        // A task of its own: a caller that goes away leaves no connector in the middle.
-        let task = async move { service.connect_in_task(owner, id, request).await };
-        tokio::spawn(task.in_current_span()).await.unwrap_or_else(|error| Err(Error::Internal(Box::new(error))))
+        // A caller that goes away leaves no connector in the middle.
+        to_the_end(async move { service.connect_in_task(owner, id, request).await }).await?
     }
 
     fn check(&self, request: ConnectRequest) -> Result<Checked, Error> {
@@ -92,7 +90,7 @@ impl ConnectorService {
                     joined = true;
                     tokio::time::sleep(POLL).await;
                 }
-                // A probe that was heard of for no longer was no outcome that could be joined.
+                // Whoever probed has died: there is no outcome to join.
                 ConnectorState::Connecting(Connecting { attempt: None, .. }) => return Ok((connector, false)),
                 _ => return Ok((connector, joined)),
             }
@@ -114,7 +112,7 @@ impl ConnectorService {
     /// Marks the connect as begun; `None` if somebody else was quicker. A connected connector stays as it is, so that it
     /// goes on serving while its server is probed.
     async fn begin(&self, connector: Connector) -> Result<Option<Connector>, Error> {
-        if matches!(connector.state, ConnectorState::Connected(_)) {
+        if is_connected(&connector) {
             return Ok(Some(connector));
         }
         let deadline = self.deadline();
@@ -132,6 +130,7 @@ impl ConnectorService {
     async fn probe(&self, connector: Connector, supplied: Option<Grant>) -> Result<Connector, Error> {
         let (owner, id) = (connector.owner, connector.id);
         let stored = connector.grant().cloned();
+        let has_own_token = supplied.is_some();
         let grant = supplied.or_else(|| stored.clone());
         let token = grant.as_ref().map(|grant| grant.access_token.clone());
         let probed = self.ports.mcp.probe(connector.url.clone(), token).await;
@@ -151,16 +150,27 @@ impl ConnectorService {
                 Event::Failed { reason: reason(&error, grant.is_some()), recovery }
             }
         };
-        match self.advance(connector, event).await {
-            Ok(connector) => outcome(connector),
-            // Deleted, disconnected or connected by somebody else while the server was probed: what they did stands.
-            Err(AdvanceError::Conflict) => match self.find(owner, id).await? {
-                connector if matches!(connector.state, ConnectorState::Connected(_)) => Ok(connector),
-                _ => Err(Error::Conflict(Conflict::Changed)),
-            },
-            Err(error) => Err(error.into()),
+        let mut connector = connector;
+        for _ in 0..ATTEMPTS {
+            match self.advance(connector, event.clone()).await {
+                Ok(connector) => return outcome(connector),
+                Err(AdvanceError::Conflict) => {}
+                Err(error) => return Err(error.into()),
+            }
+            // Deleted, disconnected or connected by somebody else while the server was probed: what they did stands,
+            // except that a token which was handed over and works is never lost for one that was there by chance.
+            connector = match (self.find(owner, id).await?, &event) {
+                (current, Event::Established { .. }) if has_own_token && is_connected(&current) => current,
+                (current, _) if !has_own_token && is_connected(&current) => return Ok(current),
+                _ => return Err(Error::Conflict(Conflict::Changed)),
+            };
         }
+        Err(Error::Conflict(Conflict::Changed))
     }
+}
+
+const fn is_connected(connector: &Connector) -> bool {
+    matches!(connector.state, ConnectorState::Connected(_))
 }
 
 impl From<AdvanceError> for Error {
@@ -186,9 +196,9 @@ fn reason(error: &ProbeError, with_credential: bool) -> DisconnectReason {
     use DisconnectCode as Code;
     match error {
         ProbeError::AddressRefused(refused) => DisconnectReason::new(Code::AddressRefused, refused.to_string()),
-        ProbeError::Unreachable => DisconnectReason::new(
+        ProbeError::Unreachable(what) => DisconnectReason::new(
             Code::ServerUnreachable,
-            "The server cannot be reached. Check its URL and that it is running, then connect again.",
+            format!("The server cannot be reached: {what}. Check its URL and the server, then connect again."),
         ),
         ProbeError::TimedOut => {
             DisconnectReason::new(Code::ServerTimeout, "The server did not answer in time. Connect again later.")

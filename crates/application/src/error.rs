@@ -32,7 +32,9 @@ pub enum Error {
     #[error("{}", .0.message())]
     ConnectFailed(DisconnectReason),
     /// The store cannot be used now.
-    #[error("The database cannot be reached now. Try again in a moment.")]
+    #[error(
+        "The database cannot be used now. Try again in a moment; if it stays so, the operator finds the cause in the log."
+    )]
     Unavailable(#[source] StoreError),
     /// A fault of the service.
     #[error("The service has met a fault of its own. The request id finds it in the log.")]

@@ -15,6 +15,7 @@ mod presets;
 mod read;
 mod relay;
 mod service;
+mod streams;
 mod targets;
 
 pub use connect::ConnectRequest;

@@ -6,9 +6,9 @@ use bytes::Bytes;
 use connectors_domain::{Connector, ConnectorId, ConnectorState, Event, OwnerId};
 
 use crate::connect::unauthorized;
-use crate::ports::{RelayError, RelayMethod, RelayRequest, RelayResponse, RelayTarget, RequestHeaders};
+use crate::ports::{RelayBody, RelayError, RelayMethod, RelayRequest, RelayResponse, RelayTarget, RequestHeaders};
 use crate::service::AdvanceError;
-use crate::{ConnectorService, Error};
+use crate::{Conflict, ConnectorService, Error};
 
 /// A request was not relayed.
 #[derive(Debug)]
@@ -45,7 +45,8 @@ impl ConnectorService {
             RelayRequest { target: Arc::clone(&target), method, headers: headers.clone(), body: body.clone() };
         match self.ports.mcp.relay(request).await {
             Err(RelayError::Unauthorized) => {}
-            answer => return answer.map_err(RelayFailure::Server),
+            Ok(answer) => return self.followed(owner, id, &target, answer).await,
+            Err(error) => return Err(RelayFailure::Server(error)),
         }
 
         self.targets.forget(id).await;
@@ -56,8 +57,26 @@ impl ConnectorService {
         let request = RelayRequest { target: Arc::clone(&current), method, headers, body };
         match self.ports.mcp.relay(request).await {
             Err(RelayError::Unauthorized) => Err(self.disconnect_rejected(owner, id, &current).await),
-            answer => answer.map_err(RelayFailure::Server),
+            Ok(answer) => self.followed(owner, id, &current, answer).await,
+            Err(error) => Err(RelayFailure::Server(error)),
         }
+    }
+
+    /// The answer, whose stream of events ends as soon as the connector is no longer used with what `target` says.
+    async fn followed(
+        &self,
+        owner: OwnerId,
+        id: ConnectorId,
+        target: &RelayTarget,
+        answer: RelayResponse,
+    ) -> Result<RelayResponse, RelayFailure> {
+        let RelayBody::Events { stream } = answer.body else { return Ok(answer) };
+        let stream = self.streams.follow(id, stream);
+        // It may have ended between the request and now.
+        if self.target(owner, id).await?.access_token != target.access_token {
+            return Err(RelayFailure::Service(Error::Conflict(Conflict::Changed)));
+        }
+        Ok(RelayResponse { body: RelayBody::Events { stream }, ..answer })
     }
 
     /// Where requests through the connector go.
@@ -87,7 +106,7 @@ impl ConnectorService {
         };
         let grant = connected.grant.clone();
         if grant.as_ref().map(|grant| &grant.access_token) != target.access_token.as_ref() {
-            return RelayFailure::Service(Error::Conflict(crate::Conflict::Changed));
+            return RelayFailure::Service(Error::Conflict(Conflict::Changed));
         }
         // The grant has worked before, so the next connect may try it once more.
         let event = Event::Failed { reason: unauthorized(grant.is_some()), recovery: grant };

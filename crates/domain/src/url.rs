@@ -71,11 +71,14 @@ impl ServerUrl {
     }
 
     /// The form by which two spellings of one server are told to be the same: a slash at the end of the path does not
-    /// matter. Case of the host, default port and dot segments are settled by parsing already.
+    /// matter, nor does an empty query. Case of the host, default port and dot segments are settled by parsing already.
     pub fn key(&self) -> String {
         let mut url = self.0.clone();
         let path = url.path().trim_end_matches('/').to_owned();
         url.set_path(&path);
+        if url.query() == Some("") {
+            url.set_query(None);
+        }
         let text = url.as_str();
         match url.query() {
             // A bare origin keeps its slash when serialised; without a query it is cut here, for one form only.
@@ -226,6 +229,7 @@ mod tests {
         assert_eq!(key("https://host.example"), key("https://host.example/"));
         assert_eq!(key("https://host.example/a/../mcp"), key("https://host.example/mcp//"));
         assert_eq!(key("https://host.example/mcp/?a=/"), key("https://host.example/mcp?a=/"));
+        assert_eq!(key("https://host.example/mcp?"), key("https://host.example/mcp"));
         assert_ne!(key("https://host.example/mcp"), key("https://host.example/MCP"));
         assert_ne!(key("https://host.example/mcp"), key("http://host.example/mcp"));
         assert_ne!(key("https://host.example/?a=/"), key("https://host.example/?a="));

@@ -3,7 +3,9 @@
 use std::time::Duration;
 
 use async_trait::async_trait;
-use connectors_application::ports::{AddressRefused, McpServer, ProbeError, RelayError, RelayRequest, RelayResponse};
+use connectors_application::ports::{
+    AddressRefused, BadAnswer, McpServer, ProbeError, RelayError, RelayRequest, RelayResponse,
+};
 use connectors_domain::{AccessToken, ServerFacts, ServerUrl};
 use connectors_egress::{Egress, EgressError, Refusal};
 
@@ -65,7 +67,7 @@ fn address_refused(refusal: Refusal) -> AddressRefused {
 pub(crate) fn probe_error(error: &EgressError) -> ProbeError {
     match error {
         EgressError::Refused(refusal) => address_refused(*refusal).into(),
-        EgressError::Unreachable { .. } | EgressError::Tls { .. } => ProbeError::Unreachable,
+        EgressError::Unreachable { reason } | EgressError::Tls { reason } => ProbeError::Unreachable(reason),
         EgressError::TimedOut(_) => ProbeError::TimedOut,
         EgressError::Protocol | EgressError::TooLarge { .. } | EgressError::Encoded => ProbeError::NotMcp,
     }
@@ -74,8 +76,10 @@ pub(crate) fn probe_error(error: &EgressError) -> ProbeError {
 pub(crate) fn relay_error(error: &EgressError) -> RelayError {
     match error {
         EgressError::Refused(refusal) => address_refused(*refusal).into(),
-        EgressError::Unreachable { .. } | EgressError::Tls { .. } => RelayError::Unreachable,
+        EgressError::Unreachable { reason } | EgressError::Tls { reason } => RelayError::Unreachable(reason),
         EgressError::TimedOut(_) => RelayError::TimedOut,
-        EgressError::Protocol | EgressError::TooLarge { .. } | EgressError::Encoded => RelayError::BadAnswer,
+        EgressError::Protocol => RelayError::BadAnswer(BadAnswer::NoHttp),
+        EgressError::TooLarge { .. } => RelayError::BadAnswer(BadAnswer::HeaderTooLarge),
+        EgressError::Encoded => RelayError::BadAnswer(BadAnswer::Encoded),
     }
 }

@@ -17,8 +17,10 @@ pub(crate) enum Media {
     Events,
     /// Nothing is said of it.
     Unsaid,
-    /// One that MCP does not have, one in a coding that nobody asked for, or several at once.
+    /// One that MCP does not have, or several at once.
     Foreign,
+    /// One in a coding that nobody asked for.
+    Coded,
 }
 
 /// The token as the value of `Authorization` (RFC 6750, section 2.1). It fails for no token: they are visible ASCII.
@@ -34,7 +36,7 @@ pub(crate) fn media(headers: &HeaderMap) -> Media {
     // Decoding would put a bomb into memory; passing it on would need the header that says so. A compressing transfer
     // coding is the same thing one layer below, and one that the HTTP library does not undo.
     if has_other_than(headers, CONTENT_ENCODING, "identity") || has_other_than(headers, TRANSFER_ENCODING, "chunked") {
-        return Media::Foreign;
+        return Media::Coded;
     }
     let mut types = headers.get_all(CONTENT_TYPE).iter();
     let Some(first) = types.next() else { return Media::Unsaid };
@@ -106,12 +108,12 @@ mod tests {
     #[test]
     fn a_coded_body_is_foreign() {
         for coding in ["gzip", "GZIP", "br", "identity, gzip", "x-unheard-of"] {
-            assert_eq!(judge(&[("content-type", JSON), ("content-encoding", coding)]), Media::Foreign, "{coding}");
+            assert_eq!(judge(&[("content-type", JSON), ("content-encoding", coding)]), Media::Coded, "{coding}");
         }
         for plain in ["", "identity", "Identity", "identity, identity"] {
             assert_eq!(judge(&[("content-type", JSON), ("content-encoding", plain)]), Media::Json, "{plain}");
         }
-        assert_eq!(judge(&[("content-type", JSON), ("transfer-encoding", "gzip, chunked")]), Media::Foreign);
+        assert_eq!(judge(&[("content-type", JSON), ("transfer-encoding", "gzip, chunked")]), Media::Coded);
         assert_eq!(judge(&[("content-type", JSON), ("transfer-encoding", "chunked")]), Media::Json);
     }
 

@@ -84,7 +84,7 @@ impl Probe<'_> {
     async fn ask_all(&mut self, start: Instant, time: Duration) -> Result<(), ProbeError> {
         // Half of the time: a legacy server may keep silent about a question that it does not know.
         let first = self.discover(start + time / 2).await.err();
-        if let Some(ProbeError::AddressRefused(_) | ProbeError::Unreachable | ProbeError::Unauthorized) = first {
+        if let Some(ProbeError::AddressRefused(_) | ProbeError::Unreachable(_) | ProbeError::Unauthorized) = first {
             return first.map_or(Ok(()), Err);
         }
         if self.facts.legacy.is_some() {
@@ -208,7 +208,7 @@ impl Probe<'_> {
             _ if !(status.is_success() || status.is_client_error()) => None,
             Media::Json => body::json(response.bytes_stream(), id).await,
             Media::Events => body::events(response.bytes_stream(), id).await,
-            Media::Unsaid | Media::Foreign => None,
+            Media::Unsaid | Media::Foreign | Media::Coded => None,
         };
         Ok(Answer { status, message })
     }

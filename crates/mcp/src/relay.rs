@@ -6,7 +6,9 @@
 
 use std::time::Duration;
 
-use connectors_application::ports::{RelayBody, RelayError, RelayMethod, RelayRequest, RelayResponse, ResponseHeaders};
+use connectors_application::ports::{
+    BadAnswer, RelayBody, RelayError, RelayMethod, RelayRequest, RelayResponse, ResponseHeaders,
+};
 use connectors_egress::{Egress, EgressError};
 use http::header::{ACCEPT, ACCEPT_ENCODING, AUTHORIZATION, CONTENT_TYPE};
 use http::{HeaderName, HeaderValue, Method, StatusCode};
@@ -32,7 +34,8 @@ pub(crate) async fn relay(
         // A redirect is not followed, and would mean another server to the client than to this service. 407 is about a
         // proxy that nobody asked. Of 101 and of what is no status at all, nothing can be passed on.
         200..=299 | 400..=406 | 408..=599 => {}
-        _ => return Err(RelayError::BadAnswer),
+        300..=399 => return Err(RelayError::BadAnswer(BadAnswer::Redirect)),
+        _ => return Err(RelayError::BadAnswer(BadAnswer::Status)),
     }
     let mut headers = ResponseHeaders::default();
     for (name, value) in response.headers() {
@@ -107,10 +110,11 @@ async fn body(status: StatusCode, response: Response, config: &McpConfig) -> Res
         _ if status == StatusCode::ACCEPTED => Ok(RelayBody::Empty),
         // An empty body of unknown length, as servers in Node.js send it.
         Media::Unsaid if is_empty(response, config.body_idle_timeout).await? => Ok(RelayBody::Empty),
-        Media::Unsaid | Media::Foreign if status.is_client_error() || status.is_server_error() => {
+        Media::Unsaid | Media::Foreign | Media::Coded if status.is_client_error() || status.is_server_error() => {
             Ok(RelayBody::Withheld)
         }
-        Media::Unsaid | Media::Foreign => Err(RelayError::BadAnswer),
+        Media::Unsaid | Media::Foreign => Err(RelayError::BadAnswer(BadAnswer::ContentType)),
+        Media::Coded => Err(RelayError::BadAnswer(BadAnswer::Encoded)),
     }
 }
 

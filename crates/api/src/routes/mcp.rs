@@ -6,8 +6,8 @@ use actix_web::http::{Method, StatusCode};
 use actix_web::{HttpRequest, HttpResponse, HttpResponseBuilder, web};
 use bytes::Bytes;
 use connectors_application::RelayFailure;
-use connectors_application::ports::{RelayBody, RelayError, RelayMethod, RelayResponse, RequestHeaders};
-use connectors_domain::Connector;
+use connectors_application::ports::{BadAnswer, RelayBody, RelayError, RelayMethod, RelayResponse, RequestHeaders};
+use connectors_domain::{Connector, ConnectorId};
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
@@ -61,40 +61,45 @@ pub(crate) async fn relay(
         headers.offer(name.as_str(), value.as_bytes());
     }
     match api.service.relay(caller.0, id, method, headers, body.clone()).await {
-        Ok(answer) => pass_back(&api, answer),
+        Ok(answer) => pass_back(&api, id, answer),
         Err(RelayFailure::Service(error)) => Err(error.into()),
-        Err(RelayFailure::Server(error)) => Err(server_problem(&error)),
+        Err(RelayFailure::Server(error)) => {
+            tracing::info!(connector = %id, %error, "not relayed");
+            Err(server_problem(&error))
+        }
         Err(RelayFailure::Unusable(connector)) => unusable(&api, &connector, method, &body),
     }
 }
 
-fn pass_back(api: &Api, answer: RelayResponse) -> Result<HttpResponse, Problem> {
-    let status = StatusCode::from_u16(answer.status).map_err(|_| server_problem(&RelayError::BadAnswer))?;
+fn pass_back(api: &Api, id: ConnectorId, answer: RelayResponse) -> Result<HttpResponse, Problem> {
+    let status =
+        StatusCode::from_u16(answer.status).map_err(|_| server_problem(&RelayError::BadAnswer(BadAnswer::Status)))?;
+    // Both sides hold the same rules for header values, so this keeps every header that came.
+    let headers = answer.headers.iter().filter_map(|(name, value)| {
+        HeaderValue::from_bytes(value).ok().map(|value| (HeaderName::from_static(name), value))
+    });
     if matches!(answer.body, RelayBody::Withheld) {
-        return Err(Problem::new(
-            Kind::Upstream(answer.status),
-            format!(
-                "The MCP server answered with HTTP status {status}. Its own explanation is not MCP and is not passed on."
-            ),
-        ));
+        let detail = format!(
+            "The MCP server answered with HTTP status {status}. Its own explanation is not MCP and is not passed on."
+        );
+        return Err(Problem::new(Kind::Upstream(answer.status), detail).with_headers(headers.collect()));
     }
     let mut response = HttpResponse::build(status);
-    for (name, value) in answer.headers.iter() {
-        // Both sides hold the same rules for header values, so this keeps every header that came.
-        if let Ok(value) = HeaderValue::from_bytes(value) {
-            response.append_header((HeaderName::from_static(name), value));
-        }
+    for header in headers {
+        response.append_header(header);
     }
     let mut response = match answer.body {
         RelayBody::Empty | RelayBody::Withheld => response.finish(),
         RelayBody::Json { length, stream } => {
-            let stream = Counted::new(stream, api.metrics.relayed_bodies.clone());
+            let stream = Counted::new(stream, api.metrics.relayed_bodies.clone(), id);
             match length {
                 Some(length) => response.body(SizedStream::new(length, stream)),
                 None => response.streaming(stream),
             }
         }
-        RelayBody::Events { stream } => events(api, response, Counted::new(stream, api.metrics.relayed_bodies.clone())),
+        RelayBody::Events { stream } => {
+            events(api, response, Counted::new(stream, api.metrics.relayed_bodies.clone(), id))
+        }
     };
     response.extensions_mut().insert(Relayed);
     Ok(response)
@@ -115,16 +120,16 @@ fn events(api: &Api, mut response: HttpResponseBuilder, stream: Counted) -> Http
 fn server_problem(error: &RelayError) -> Problem {
     match error {
         RelayError::AddressRefused(refused) => Problem::new(Kind::BadGateway, refused.to_string()),
-        RelayError::Unreachable => {
-            Problem::new(Kind::GatewayTimeout, "The MCP server cannot be reached. Try again later.")
+        RelayError::Unreachable(what) => {
+            Problem::new(Kind::GatewayTimeout, format!("The MCP server cannot be reached: {what}. Try again later."))
         }
         RelayError::TimedOut => {
             Problem::new(Kind::GatewayTimeout, "The MCP server did not answer in time. Try again later.")
         }
-        RelayError::Unauthorized | RelayError::BadAnswer => Problem::new(
-            Kind::BadGateway,
-            "The MCP server's answer is not one that MCP allows. Tell whoever runs the server.",
-        ),
+        RelayError::Unauthorized => Problem::new(Kind::BadGateway, "The MCP server does not take the credential."),
+        RelayError::BadAnswer(what) => {
+            Problem::new(Kind::BadGateway, format!("The MCP server {what}. Tell whoever runs it."))
+        }
     }
 }
 
@@ -135,6 +140,14 @@ struct Request<'a> {
     id: &'a RawValue,
     #[serde(rename = "method")]
     _method: String,
+}
+
+/// The request in a body, if it is one with an id that an answer can carry. An array would do for serde, too.
+fn request(body: &[u8]) -> Option<Request<'_>> {
+    let body = body.trim_ascii().starts_with(b"{").then_some(body)?;
+    let request: Request<'_> = serde_json::from_slice(body).ok()?;
+    let id = request.id.get().as_bytes().first()?;
+    (*id == b'"' || *id == b'-' || id.is_ascii_digit()).then_some(request)
 }
 
 #[derive(Serialize)]
@@ -171,7 +184,7 @@ fn unusable(api: &Api, connector: &Connector, method: RelayMethod, body: &Bytes)
     let message =
         format!("The connector {} to {} cannot be used now. {what} Visit {visit}", connector.id, connector.url);
     let request = match method {
-        RelayMethod::Post => serde_json::from_slice::<Request<'_>>(body).ok(),
+        RelayMethod::Post => request(body),
         RelayMethod::Get | RelayMethod::Delete => None,
     };
     // Only a request has an answer in JSON-RPC.

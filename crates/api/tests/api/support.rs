@@ -77,7 +77,7 @@ pub(crate) fn mcp() -> MockMcpServer {
             Some("locked.example.com") if token.is_some_and(|token| token.expose() == "good") => Ok(facts),
             Some("locked.example.com") => Err(ProbeError::Unauthorized),
             Some("broken.example.com") => Err(ProbeError::Status(500)),
-            _ => Err(ProbeError::Unreachable),
+            _ => Err(ProbeError::Unreachable("it is away")),
         }
     });
     mcp.expect_relay().returning(|request| {

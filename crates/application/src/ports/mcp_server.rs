@@ -36,9 +36,9 @@ pub enum ProbeError {
     /// The service may not talk to the server's address.
     #[error(transparent)]
     AddressRefused(#[from] AddressRefused),
-    /// No connection came about: name, network or TLS.
-    #[error("the server cannot be reached")]
-    Unreachable,
+    /// No connection came about: name, network or TLS. The text, which is this service's own, says what failed.
+    #[error("the server cannot be reached: {0}")]
+    Unreachable(&'static str),
     /// The server did not answer in time.
     #[error("the server did not answer in time")]
     TimedOut,

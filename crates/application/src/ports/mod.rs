@@ -13,7 +13,7 @@ pub use self::{
     entropy::Entropy,
     mcp_server::{AddressRefused, McpServer, ProbeError},
     relay::{
-        BodyError, ByteStream, RelayBody, RelayError, RelayMethod, RelayRequest, RelayResponse, RelayTarget,
+        BadAnswer, BodyError, ByteStream, RelayBody, RelayError, RelayMethod, RelayRequest, RelayResponse, RelayTarget,
         RequestHeaders, ResponseHeaders,
     },
 };

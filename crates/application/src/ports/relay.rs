@@ -110,19 +110,42 @@ pub enum RelayError {
     /// The service may not talk to the server's address.
     #[error(transparent)]
     AddressRefused(#[from] AddressRefused),
-    /// No connection came about: name, network or TLS. The server has not seen the request.
-    #[error("the server cannot be reached")]
-    Unreachable,
+    /// No connection came about: name, network or TLS. The server has not seen the request. The text, which is this
+    /// service's own, says what failed.
+    #[error("the server cannot be reached: {0}")]
+    Unreachable(&'static str),
     /// The answer did not begin in time.
     #[error("the server did not answer in time")]
     TimedOut,
     /// The server answered 401.
     #[error("the server does not take the credential")]
     Unauthorized,
-    /// The server answered with something that may not pass: a redirect, a content type that MCP does not have, a
-    /// content coding that nobody asked for, or no HTTP.
-    #[error("the server's answer is not one that MCP allows")]
-    BadAnswer,
+    /// The server answered with something that may not pass, or did not answer.
+    #[error("the server {0}")]
+    BadAnswer(BadAnswer),
+}
+
+/// What is wrong with an answer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
+pub enum BadAnswer {
+    /// It is a redirect. None is followed: it would lead to a server that nobody has registered.
+    #[error("answered with a redirect, and redirects are not followed")]
+    Redirect,
+    /// Its status is none that MCP has.
+    #[error("answered with an HTTP status that MCP does not have")]
+    Status,
+    /// Its content type is neither JSON nor an event stream.
+    #[error("answered with another content type than JSON or an event stream")]
+    ContentType,
+    /// It is compressed, which nobody asked for.
+    #[error("compressed its answer, which nobody had asked for")]
+    Encoded,
+    /// Its header is too large.
+    #[error("answered with too large a header")]
+    HeaderTooLarge,
+    /// The connection ended without an answer, or what came is no HTTP.
+    #[error("broke the connection off without an answer, or answered with something that is no HTTP")]
+    NoHttp,
 }
 
 /// The headers of a request that are passed on. Anything else is left behind, above all the caller's `Authorization`,

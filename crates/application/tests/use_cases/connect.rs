@@ -30,7 +30,7 @@ fn failure(outcome: Result<Connector, Error>) -> DisconnectCode {
 async fn each_failure_of_a_probe_has_its_code_and_can_be_left() {
     for (error, code) in [
         (ProbeError::AddressRefused(AddressRefused("no".into())), DisconnectCode::AddressRefused),
-        (ProbeError::Unreachable, DisconnectCode::ServerUnreachable),
+        (ProbeError::Unreachable("it is away"), DisconnectCode::ServerUnreachable),
         (ProbeError::TimedOut, DisconnectCode::ServerTimeout),
         (ProbeError::Unauthorized, DisconnectCode::AuthorizationRequired),
         (ProbeError::Status(500), DisconnectCode::ServerError),
@@ -53,7 +53,8 @@ async fn each_failure_of_a_probe_has_its_code_and_can_be_left() {
 #[tokio::test]
 async fn a_token_is_kept_while_nothing_speaks_against_it() {
     let mut mcp = mcp();
-    let outcomes = [Err(ProbeError::Unreachable), Ok(facts()), Err(ProbeError::Unauthorized), Ok(facts())];
+    let outcomes =
+        [Err(ProbeError::Unreachable("it is away")), Ok(facts()), Err(ProbeError::Unauthorized), Ok(facts())];
     let calls = AtomicUsize::new(0);
     mcp.expect_probe().times(4).returning(move |_, token| {
         assert_eq!(token.unwrap().expose(), "t-1");
@@ -134,7 +135,7 @@ impl McpServer for Gate {
     }
 
     async fn relay(&self, _request: RelayRequest) -> Result<RelayResponse, RelayError> {
-        Err(RelayError::Unreachable)
+        Err(RelayError::Unreachable("it is away"))
     }
 }
 
@@ -238,6 +239,30 @@ async fn what_others_did_meanwhile_stands() {
     gate.open.add_permits(1);
     assert!(matches!(connect.await.unwrap(), Err(Error::Conflict(Conflict::Changed))));
     assert_eq!(world.stored(&connector).await.disconnect_reason().unwrap().code(), DisconnectCode::ClientRequest);
+}
+
+#[tokio::test]
+async fn a_token_that_works_is_not_lost_to_a_connect_beside_it() {
+    let gate = Gate::closed();
+    let world = World::with(Arc::clone(&gate) as Arc<dyn McpServer>);
+    let connector = world.create().await;
+    let start = |request| {
+        let (service, owner, id) = (world.service.clone(), world.owner, connector.id);
+        tokio::spawn(async move { service.connect(owner, id, request).await })
+    };
+    gate.open.add_permits(1);
+    start(with_token("old")).await.unwrap().unwrap();
+    let plain = start(ConnectRequest::default());
+    gate.wait_for(2).await;
+    let new = start(with_token("new"));
+    gate.wait_for(3).await;
+    // The plain one ends first.
+    gate.open.add_permits(1);
+    plain.await.unwrap().unwrap();
+    gate.open.add_permits(1);
+    let connected = new.await.unwrap().unwrap();
+    assert_eq!(connected.grant().unwrap().access_token.expose(), "new");
+    assert_eq!(world.stored(&connector).await, connected);
 }
 
 #[tokio::test]

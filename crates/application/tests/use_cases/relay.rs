@@ -5,12 +5,13 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 use bytes::Bytes;
 use connectors_application::ports::{
-    RelayBody, RelayError, RelayMethod, RelayResponse, RequestHeaders, ResponseHeaders,
+    BadAnswer, BodyError, RelayBody, RelayError, RelayMethod, RelayResponse, RequestHeaders, ResponseHeaders,
 };
 use connectors_application::{ConnectRequest, Error, RelayFailure};
 use connectors_domain::{Connector, DisconnectCode, OwnerId};
+use futures_util::StreamExt;
 
-use crate::support::{World, facts, mcp};
+use crate::support::{SLOW, World, facts, mcp};
 
 fn empty() -> RelayResponse {
     RelayResponse { status: 202, headers: ResponseHeaders::default(), body: RelayBody::Empty }
@@ -111,7 +112,9 @@ async fn a_request_is_sent_again_only_with_another_credential() {
 
 #[tokio::test]
 async fn failures_of_the_server_change_nothing() {
-    for error in [RelayError::Unreachable, RelayError::TimedOut, RelayError::BadAnswer] {
+    for error in
+        [RelayError::Unreachable("it is away"), RelayError::TimedOut, RelayError::BadAnswer(BadAnswer::Redirect)]
+    {
         let mut mcp = mcp();
         mcp.expect_probe().returning(|_, _| Ok(facts()));
         let told = error.clone();
@@ -123,5 +126,56 @@ async fn failures_of_the_server_change_nothing() {
         let Err(RelayFailure::Server(found)) = relay(&world, &connector).await else { panic!() };
         assert_eq!(found, told);
         assert_eq!(world.stored(&connector).await, before);
+    }
+}
+
+#[tokio::test]
+async fn a_stream_of_events_ends_with_the_right_to_use_the_server() {
+    for end in ["disconnect", "delete", "another token"] {
+        let mut mcp = mcp();
+        mcp.expect_probe().returning(|_, _| Ok(facts()));
+        mcp.expect_relay().times(1).returning(|_| {
+            let stream = Box::pin(futures_util::stream::pending());
+            Ok(RelayResponse { body: RelayBody::Events { stream }, ..empty() })
+        });
+        let world = World::new(mcp);
+        let connector = world.create().await;
+        connect(&world, &connector, "t-1").await;
+        let RelayBody::Events { mut stream } = relay(&world, &connector).await.unwrap().body else { panic!() };
+        // The same token again changes nothing.
+        connect(&world, &connector, "t-1").await;
+        assert!(futures_util::poll!(stream.next()).is_pending());
+        match end {
+            "disconnect" => drop(world.service.disconnect(world.owner, connector.id).await.unwrap()),
+            "delete" => world.service.delete(world.owner, connector.id).await.unwrap(),
+            _ => connect(&world, &connector, "t-2").await,
+        }
+        assert_eq!(stream.next().await, Some(Err(BodyError::Broken)), "{end}");
+    }
+}
+
+#[tokio::test]
+async fn a_change_whose_caller_has_gone_is_known_in_memory_too() {
+    for end in ["disconnect", "delete"] {
+        let mut mcp = mcp();
+        mcp.expect_probe().returning(|_, _| Ok(facts()));
+        mcp.expect_relay().times(1).returning(|_| Ok(empty()));
+        let world = World::slow(mcp);
+        let connector = world.create().await;
+        connect(&world, &connector, "t-1").await;
+        relay(&world, &connector).await.unwrap();
+        let (service, owner, id) = (world.service.clone(), world.owner, connector.id);
+        let caller = tokio::spawn(async move {
+            match end {
+                "disconnect" => drop(service.disconnect(owner, id).await),
+                _ => drop(service.delete(owner, id).await),
+            }
+        });
+        // The store is slow: the caller goes away while it works.
+        tokio::time::sleep(SLOW / 2).await;
+        caller.abort();
+        assert!(caller.await.unwrap_err().is_cancelled());
+        tokio::time::sleep(SLOW * 2).await;
+        assert!(relay(&world, &connector).await.is_err(), "{end}");
     }
 }

@@ -3,9 +3,12 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use connectors_application::ports::{Clock, Connectors, McpServer, MockMcpServer};
+use async_trait::async_trait;
+use connectors_application::ports::{
+    Clock, ConnectorPage, Connectors, InsertError, ListQuery, McpServer, MockMcpServer, StoreError, UpdateError,
+};
 use connectors_application::{ConnectorService, CreateRequest, Ports, ServiceConfig};
-use connectors_domain::{Connector, OwnerId, Presets, ProtocolVersion, RedirectOrigins, ServerFacts};
+use connectors_domain::{Connector, ConnectorId, OwnerId, Presets, ProtocolVersion, RedirectOrigins, ServerFacts};
 use connectors_testkit::{ManualClock, MemoryStore, SeededEntropy};
 use jiff::Timestamp;
 
@@ -28,6 +31,13 @@ impl World {
         Self::over(mcp, Arc::new(MemoryStore::new()), clock, None)
     }
 
+    /// With a store that writes at once and says so late.
+    pub(crate) fn slow(mcp: MockMcpServer) -> Self {
+        let world = Self::new(MockMcpServer::new());
+        let connectors = Arc::new(Slow(Arc::clone(&world.store)));
+        Self::of(Arc::new(mcp), connectors, world.store, world.clock, None)
+    }
+
     /// Another process on the same store, with memory of its own.
     pub(crate) fn beside(&self, mcp: MockMcpServer) -> Self {
         Self::over(Arc::new(mcp), Arc::clone(&self.store), self.clock.clone(), None)
@@ -44,12 +54,17 @@ impl World {
         clock: ManualClock,
         alone_since: Option<Timestamp>,
     ) -> Self {
-        let ports = Ports {
-            connectors: Arc::clone(&store) as Arc<dyn Connectors>,
-            mcp,
-            clock: Arc::new(clock.clone()),
-            entropy: Arc::new(SeededEntropy::new(1)),
-        };
+        Self::of(mcp, Arc::clone(&store) as Arc<dyn Connectors>, store, clock, alone_since)
+    }
+
+    fn of(
+        mcp: Arc<dyn McpServer>,
+        connectors: Arc<dyn Connectors>,
+        store: Arc<MemoryStore>,
+        clock: ManualClock,
+        alone_since: Option<Timestamp>,
+    ) -> Self {
+        let ports = Ports { connectors, mcp, clock: Arc::new(clock.clone()), entropy: Arc::new(SeededEntropy::new(1)) };
         let config = ServiceConfig {
             presets: Presets::default(),
             redirect_origins: RedirectOrigins::Loopback,
@@ -69,6 +84,42 @@ impl World {
 
     pub(crate) async fn stored(&self, connector: &Connector) -> Connector {
         self.store.find(self.owner, connector.id).await.unwrap().unwrap()
+    }
+}
+
+/// How late a slow store says that it has written.
+pub(crate) const SLOW: Duration = Duration::from_millis(100);
+
+struct Slow(Arc<MemoryStore>);
+
+#[async_trait]
+impl Connectors for Slow {
+    async fn insert(&self, connector: Connector, limit: u32) -> Result<(), InsertError> {
+        self.0.insert(connector, limit).await
+    }
+
+    async fn find(&self, owner: OwnerId, id: ConnectorId) -> Result<Option<Connector>, StoreError> {
+        self.0.find(owner, id).await
+    }
+
+    async fn list(&self, owner: OwnerId, query: ListQuery) -> Result<ConnectorPage, StoreError> {
+        self.0.list(owner, query).await
+    }
+
+    async fn update(&self, connector: Connector) -> Result<Connector, UpdateError> {
+        let updated = self.0.update(connector).await;
+        tokio::time::sleep(SLOW).await;
+        updated
+    }
+
+    async fn remove(&self, owner: OwnerId, id: ConnectorId) -> Result<Option<Connector>, StoreError> {
+        let removed = self.0.remove(owner, id).await;
+        tokio::time::sleep(SLOW).await;
+        removed
+    }
+
+    async fn ready(&self) -> Result<(), StoreError> {
+        self.0.ready().await
     }
 }
 
