@@ -48,7 +48,9 @@ fn output<S: Subscriber + for<'s> LookupSpan<'s>>(
 /// Whether what is logged there may be logged at all. Below `info`, libraries tell of frames, headers and statements,
 /// and thereby of credentials; this service's own crates do not. At `info` they tell of their own inner life.
 fn is_safe(metadata: &Metadata<'_>) -> bool {
-    *metadata.level() <= Level::WARN || is_ours(metadata.target())
+    // The framework reports every body that breaks off as its own error, without saying which; the relay logs it itself.
+    let relayed = metadata.target().starts_with("actix_http::h1::dispatcher");
+    is_ours(metadata.target()) || (*metadata.level() <= Level::WARN && !relayed)
 }
 
 fn is_ours(target: &str) -> bool {
