@@ -96,7 +96,7 @@ impl Server {
 
 /// CORS answers for the origins that the operator lists.
 fn cross_origin(origins: &[String]) -> Cors {
-    let expose = ["mcp-session-id", "mcp-protocol-version", "www-authenticate", "retry-after"];
+    let expose = ["mcp-session-id", "mcp-protocol-version", "retry-after"];
     let cors = Cors::default()
         .allowed_methods(["GET", "POST", "DELETE"])
         .allow_any_header()
