@@ -25,7 +25,7 @@ pub(crate) struct Arguments {
 
 pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<()> {
     let peers = Peers::node()?;
-    eprintln!("Building the service.");
+    eprintln!("Building the service (some minutes the first time).");
     let connectors = binary::build(arguments.release)?;
 
     let folder = Scratch::new(workspace::target()?.join("demo"))?;
@@ -106,7 +106,7 @@ fn print_what_next(service: &Service, mcp_url: &str) {
     println!("The console:                  {}/", service.url);
     println!("The API, described:           {}/docs", service.url);
     println!("The URL for any MCP client:   {mcp_url}");
-    println!("In the configuration of a client, such as Claude's `.mcp.json`:");
+    println!("In `.mcp.json` of a project, for Claude Code and clients that read the same form:");
     print_json(&json!({ "mcpServers": { "sample": { "type": "http", "url": mcp_url } } }));
     println!("With the MCP Inspector, which needs Node.js 22.19 or later:");
     println!("$ npx @modelcontextprotocol/inspector --cli {mcp_url} --transport http --method tools/list");

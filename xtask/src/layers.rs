@@ -3,20 +3,21 @@
 //! What a crate can see is what its manifest names. What its dependencies depend on in turn is not looked at: a crate cannot
 //! name that, and Cargo reports those edges with the features of the whole workspace, wanted there or not.
 
+use std::collections::BTreeSet;
+
 use anyhow::bail;
 use cargo_metadata::{DependencyKind, Metadata};
 
 use crate::support::workspace;
 
-/// Which crates of ours a crate may depend on: `domain ← application ← {api, storage, oauth, mcp} ← app`, and
-/// `egress ← {oauth, mcp}`. Adapters are not in each other's rows. Tests may see `testkit` besides.
+/// Which crates of ours a crate may depend on: `domain ← application ← {api, storage, mcp} ← app`, and
+/// `egress ← mcp`. Adapters are not in each other's rows. Tests may see `testkit` besides.
 const LAYERS: &[(&str, &[&str])] = &[
     ("connectors-domain", &[]),
     ("connectors-application", &["connectors-domain"]),
     ("connectors-egress", &[]),
     ("connectors-api", &["connectors-domain", "connectors-application"]),
     ("connectors-storage", &["connectors-domain", "connectors-application"]),
-    ("connectors-oauth", &["connectors-domain", "connectors-application", "connectors-egress"]),
     ("connectors-mcp", &["connectors-domain", "connectors-application", "connectors-egress"]),
     (
         "connectors-app",
@@ -26,7 +27,6 @@ const LAYERS: &[(&str, &[&str])] = &[
             "connectors-egress",
             "connectors-api",
             "connectors-storage",
-            "connectors-oauth",
             "connectors-mcp",
         ],
     ),
@@ -44,12 +44,12 @@ const DOMAIN: (&str, &[&str]) = ("connectors-domain", &["jiff", "secrecy", "this
 const HOMES: &[Home] = &[
     Home {
         packages: &["reqwest*", "hyper*", "awc", "isahc", "surf", "rmcp*"],
-        crates: &["connectors-egress", "connectors-oauth", "connectors-mcp"],
+        crates: &["connectors-egress", "connectors-mcp"],
         reason: "every request to a host that somebody named leaves through the guarded client",
     },
     Home {
         packages: &["http", "http-body*", "headers"],
-        crates: &["connectors-egress", "connectors-oauth", "connectors-mcp"],
+        crates: &["connectors-egress", "connectors-mcp"],
         reason: "only adapters know of HTTP, and actix-web brings header types of its own",
     },
     Home {
@@ -72,20 +72,8 @@ const HOMES: &[Home] = &[
         reason: "only `storage` knows rows",
     },
     Home {
-        packages: &["oauth2", "openidconnect", "jsonwebtoken"],
-        crates: &["connectors-oauth", "connectors-api"],
-        reason: "tokens are the business of `oauth` outwards and of `api` inwards",
-    },
-    Home {
         packages: &["serde*"],
-        crates: &[
-            "connectors-api",
-            "connectors-storage",
-            "connectors-oauth",
-            "connectors-mcp",
-            "connectors-app",
-            "xtask",
-        ],
+        crates: &["connectors-api", "connectors-storage", "connectors-mcp", "connectors-app", "xtask"],
         reason: "forms on the wire, in rows and in files belong to adapters",
     },
     Home {
@@ -143,8 +131,12 @@ fn violations(members: &[String], edges: &[Edge]) -> Vec<String> {
         .iter()
         .filter(|member| layer(member).is_none())
         .map(|member| format!("{member} has no place in the table of layers"));
+    let named = LAYERS.iter().map(|(row, _)| *row).chain(HOMES.iter().flat_map(|home| home.crates).copied());
+    let absent: BTreeSet<_> = named.filter(|name| !members.iter().any(|member| member == name)).collect();
+    let absent =
+        absent.into_iter().map(|name| format!("{name} is in the tables of layers, but there is no such crate"));
     let outward = edges.iter().filter_map(|edge| if edge.ours { own_violation(edge) } else { foreign_violation(edge) });
-    unplaced.chain(outward).collect()
+    unplaced.chain(absent).chain(outward).collect()
 }
 
 fn layer(name: &str) -> Option<&'static [&'static str]> {
@@ -190,7 +182,12 @@ mod tests {
     }
 
     fn found(edge: Edge) -> Vec<String> {
-        violations(&[], &[edge])
+        violations(&members(), &[edge])
+    }
+
+    /// The crates that the table names.
+    fn members() -> Vec<String> {
+        LAYERS.iter().map(|(name, _)| (*name).to_owned()).collect()
     }
 
     #[test]
@@ -199,7 +196,6 @@ mod tests {
             ("connectors-application", "connectors-domain"),
             ("connectors-storage", "connectors-application"),
             ("connectors-mcp", "connectors-egress"),
-            ("connectors-oauth", "connectors-egress"),
             ("connectors-app", "connectors-api"),
             (TESTKIT, "connectors-application"),
         ] {
@@ -225,7 +221,7 @@ mod tests {
 
     #[test]
     fn adapters_do_not_see_each_other_even_in_tests() {
-        let adapters = ["connectors-api", "connectors-storage", "connectors-oauth", "connectors-mcp"];
+        let adapters = ["connectors-api", "connectors-storage", "connectors-mcp"];
         for from in adapters {
             for to in adapters.iter().filter(|to| **to != from) {
                 assert_eq!(found(edge(from, to)).len(), 1, "{from} -> {to}");
@@ -300,8 +296,18 @@ mod tests {
 
     #[test]
     fn a_crate_without_a_place_is_found() {
-        let members = ["connectors-domain".to_owned(), "connectors-misc".to_owned()];
+        let members = [members(), vec!["connectors-misc".to_owned()]].concat();
         assert_eq!(violations(&members, &[]), ["connectors-misc has no place in the table of layers"]);
+    }
+
+    #[test]
+    fn a_place_without_a_crate_is_found() {
+        let mut members = members();
+        members.retain(|name| name != "connectors-mcp");
+        assert_eq!(
+            violations(&members, &[]),
+            ["connectors-mcp is in the tables of layers, but there is no such crate"]
+        );
     }
 
     #[test]

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
-use connectors_storage::OpenError;
+use connectors_storage::{Checked, OpenError};
 use url::Host;
 
 use crate::application::{Application, StartError};
@@ -155,7 +155,7 @@ fn warn_of_exposure(settings: &Settings, application: &Application) {
     if settings.auth == AuthMode::None && !here {
         tracing::warn!(
             public_url = %application.public_url(),
-            "authentication is off: whoever gets through what stands before this service owns every connector in it"
+            "authentication is off: whoever gets through the proxy before this service uses every connector in it"
         );
     }
     if settings.egress.allow_link_local {
@@ -180,8 +180,9 @@ async fn check(settings: Settings) -> Result<(), Failure> {
     wiring::check_egress(&settings)?;
     print("ok: way out\n")?;
     print(match wiring::check_database(&settings).await? {
-        wiring::DatabaseCheck::Ready => "ok: database, migrations and keys\n",
-        wiring::DatabaseCheck::Missing => "ok: database (there is none yet; the first start makes it)\n",
+        Checked::Ready => "ok: database, migrations and keys\n",
+        Checked::NoKeyFile => "ok: database and migrations (there is no key file yet; the first start makes it)\n",
+        Checked::NoDatabase => "ok: database (there is none yet; the first start makes it)\n",
     })
 }
 

@@ -7,7 +7,7 @@ use connectors_domain::DisconnectCode;
 const HEAD: &str = "\
 # Disconnect codes
 
-This page is generated: `connectors codes` prints it.
+This page is generated: `connectors codes` (a hidden command) prints it.
 
 While a connector is `disconnected`, `disconnect_code` says why, for programs; `disconnect_reason` says it in a sentence,
 for people. The list is closed: further codes come with a release that says so.

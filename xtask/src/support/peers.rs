@@ -121,8 +121,14 @@ impl Peers {
         match server {
             Server::Everything => {
                 let port = free_port()?;
-                let mut command = self.script(Interpreter::Node, "node_modules/.bin/mcp-server-everything");
-                command.arg("streamableHttp").env("PORT", port.to_string());
+                let mut command = Command::new(self.node_program());
+                // It would listen on every interface, and one of its tools tells its whole environment.
+                command
+                    .current_dir(&self.directory)
+                    .args(["--import", "./loopback.mjs", "node_modules/.bin/mcp-server-everything", "streamableHttp"])
+                    .env_clear()
+                    .env("PATH", &self.path)
+                    .env("PORT", port.to_string());
                 let mut process = Process::start("server-everything", &mut command, log)?;
                 process.wait_for("listening on port", START_LIMIT)?;
                 Ok((process, format!("http://127.0.0.1:{port}/mcp")))

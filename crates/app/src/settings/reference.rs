@@ -7,7 +7,7 @@ use super::table::{Fallback, Kind, SETTINGS, Setting};
 const HEAD: &str = "\
 # Settings
 
-This page is generated: `connectors settings` prints it.
+This page is generated: `connectors settings` (a hidden command) prints it.
 
 Settings come from the defaults below, then from the file `connectors.toml` in the working directory, if there is one (or
 from the file named by `--config`, which must exist), then from the environment; the later place wins, setting by setting.
@@ -29,7 +29,8 @@ SERVER__ALLOWED_ORIGINS='[\"http://localhost:6274\"]'
 Times are seconds, and may have a fraction. Sizes are bytes. Limits include both ends.
 
 A key that is no setting, a variable that begins with a section's name and two underscores but is no setting, and a value
-that a setting may not have end the start with status 2 and a line that names the setting and where it stands.
+that a setting may not have end the start with status 2 and a line that names the setting and where it stands. No
+other variable is a setting: `DATABASE_URL`, with one underscore, sets nothing.
 ";
 
 /// The reference page, in Markdown.

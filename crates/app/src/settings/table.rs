@@ -263,7 +263,7 @@ settings! {
     LOG_FILTER = "log" "filter",
         Text("a filter such as info, or info,connectors_mcp=debug"),
         Value("info"),
-        "What is logged, to standard error: levels `error`, `warn`, `info`, `debug`, `trace`, also by module. Libraries log at `info` at most, whatever the filter says: what they log below that may hold credentials.";
+        "What is logged, to standard error: levels `error`, `warn`, `info`, `debug`, `trace`, also by module. Libraries log warnings and errors only, whatever the filter says: what they log below that may hold credentials.";
     LOG_FORMAT = "log" "format",
         OneOf(&["auto", "pretty", "json"]),
         Value("auto"),

@@ -1,5 +1,5 @@
-//! What the use cases need from outside. An adapter implements a port; the contract suites in `connectors-testkit` say
-//! what it must hold to, and feature `mocks` brings a mock of each.
+//! What the use cases need from outside. An adapter implements a port; the contract in `connectors-testkit` says what
+//! every implementation of [`Connectors`] must hold to, and feature `mocks` brings a mock of each port.
 
 mod clock;
 mod connectors;
@@ -9,7 +9,7 @@ mod relay;
 
 pub use self::{
     clock::Clock,
-    connectors::{ConnectorPage, Connectors, InsertError, ListQuery, StoreError, UpdateError},
+    connectors::{ConnectorPage, Connectors, InsertError, ListQuery, Removed, StoreError, UpdateError},
     entropy::Entropy,
     mcp_server::{AddressRefused, McpServer, ProbeError},
     relay::{
