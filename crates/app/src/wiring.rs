@@ -9,7 +9,7 @@ use connectors_application::ports::{Clock, Entropy};
 use connectors_application::{ConnectorService, Ports, ServiceConfig};
 use connectors_egress::{BuildError, Egress, Limits, OwnEndpoint, Policy};
 use connectors_mcp::{McpClient, McpConfig};
-use connectors_storage::{Migrations, OpenError, Store, StoreSettings};
+use connectors_storage::{Checked, Migrations, OpenError, Store, StoreSettings};
 use url::Url;
 
 use crate::application::StartError;
@@ -18,15 +18,6 @@ use crate::settings::Settings;
 
 /// What a probe may take beyond its own limit: the writing down of what it has found.
 const PROBE_MARGIN: Duration = Duration::from_secs(5);
-
-/// What [`check_database`] has found.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum DatabaseCheck {
-    /// It can be used.
-    Ready,
-    /// There is none; a start would make it.
-    Missing,
-}
 
 /// A server over freshly made parts.
 pub(crate) async fn server(settings: &Settings, listener: TcpListener, public_url: Url) -> Result<Server, StartError> {
@@ -48,12 +39,9 @@ pub(crate) async fn migrate(settings: &Settings) -> Result<Vec<String>, OpenErro
     Store::migrate(store_settings(settings, Migrations::Run)).await
 }
 
-/// Opens the database as a start would, but changes nothing in it that is not up to date.
-pub(crate) async fn check_database(settings: &Settings) -> Result<DatabaseCheck, OpenError> {
-    if settings.database.url.path().is_some_and(|path| !path.exists()) {
-        return Ok(DatabaseCheck::Missing);
-    }
-    Store::open(store_settings(settings, Migrations::Check)).await.map(|_| DatabaseCheck::Ready)
+/// Finds out whether a start could use the database as it is, and changes nothing.
+pub(crate) async fn check_database(settings: &Settings) -> Result<Checked, OpenError> {
+    Store::check(store_settings(settings, Migrations::Check)).await
 }
 
 /// Builds the way out as a start would.

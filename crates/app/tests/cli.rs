@@ -264,9 +264,57 @@ fn migrate_and_check_go_together() {
     assert!(text(&migrated.stdout).lines().all(|line| line.starts_with("migrated ")));
     assert_eq!(text(&run(directory.path(), &["migrate"], &[]).stdout), "the database is up to date\n");
 
-    let after = check();
-    assert_eq!(text(&after.stdout), "ok: settings\nok: way out\nok: database, migrations and keys\n");
-    assert!(after.status.success());
+    let told = |output: &Output| {
+        assert!(output.status.success(), "{}", text(&output.stderr));
+        text(&output.stdout).strip_prefix("ok: settings\nok: way out\n").unwrap().to_owned()
+    };
+    let first = "ok: database and migrations (there is no key file yet; the first start makes it)\n";
+    assert_eq!(told(&check()), first);
+    let service = Service::start(directory.path(), &[]);
+    assert_eq!(check().status.code(), Some(1), "it is in use");
+    service.signal("TERM");
+    service.wait();
+    assert_eq!(told(&check()), "ok: database, migrations and keys\n");
+}
+
+#[test]
+fn checking_leaves_every_file_as_it_is() {
+    let directory = tempfile::tempdir().unwrap();
+    let check = |expected: Option<i32>| {
+        let files = || {
+            let files = std::fs::read_dir(directory.path()).unwrap().map(|file| file.unwrap().path());
+            files.map(|path| (path.clone(), std::fs::read(path).unwrap())).collect::<std::collections::BTreeMap<_, _>>()
+        };
+        let before = files();
+        let output = run(directory.path(), &["check"], &[]);
+        assert_eq!(output.status.code(), expected, "{}", text(&output.stderr));
+        assert!(files() == before);
+    };
+    check(Some(0));
+    assert!(run(directory.path(), &["migrate"], &[]).status.success());
+    check(Some(0));
+    let service = Service::start(directory.path(), &[]);
+    service.signal("TERM");
+    service.wait();
+    check(Some(0));
+    std::fs::remove_file(directory.path().join("connectors.key")).unwrap();
+    check(Some(0));
+    // A crash.
+    let mut service = Service::start(directory.path(), &[]);
+    service.child.kill().unwrap();
+    service.child.wait().unwrap();
+    assert!(directory.path().join("connectors.db-wal").exists());
+    check(Some(0));
+    std::fs::write(directory.path().join("connectors.key"), "").unwrap();
+    check(Some(1));
+}
+
+#[test]
+fn check_fails_where_a_start_could_make_no_database() {
+    let directory = tempfile::tempdir().unwrap();
+    let output = run(directory.path(), &["check"], &[("DATABASE__URL", "sqlite:none/connectors.db")]);
+    assert_eq!(output.status.code(), Some(1));
+    assert!(text(&output.stderr).contains("its directory does not exist"), "{}", text(&output.stderr));
 }
 
 #[test]
@@ -283,6 +331,9 @@ fn check_finds_a_database_that_is_not_up_to_date_and_a_key_that_is_wrong() {
     };
     assert!(run(directory.path(), &["migrate"], &[]).status.success());
     assert!(run(directory.path(), &["check"], &[("ENCRYPTION__KEYS", &keys(1))]).status.success());
+    let service = Service::start(directory.path(), &[("ENCRYPTION__KEYS", &keys(1))]);
+    service.signal("TERM");
+    service.wait();
     let output = run(directory.path(), &["check"], &[("ENCRYPTION__KEYS", &keys(2))]);
     assert_eq!(output.status.code(), Some(1));
     let told = text(&output.stderr).lines().last().unwrap();

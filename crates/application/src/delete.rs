@@ -2,6 +2,7 @@
 
 use connectors_domain::{ConnectorId, OwnerId};
 
+use crate::ports::Removed;
 use crate::service::to_the_end;
 use crate::{ConnectorService, Error};
 
@@ -13,7 +14,9 @@ impl ConnectorService {
             let removed = service.ports.connectors.remove(owner, id).await;
             service.targets.forget(id).await;
             service.streams.cut(id);
-            removed?.ok_or(Error::NotFound)?;
+            if removed? == Removed::Nothing {
+                return Err(Error::NotFound);
+            }
             tracing::info!(connector = %id, %owner, "connector deleted");
             Ok(())
         })

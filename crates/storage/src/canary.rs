@@ -12,28 +12,41 @@ use crate::{KeyRing, OpenError};
 
 const TEXT: &str = "canary";
 
-/// Holds `keys` against the canaries, and leaves one for the key that will seal.
-pub(crate) async fn check(pool: &Pool, keys: &KeyRing) -> Result<(), OpenError> {
-    let canaries = read(pool).await?;
-    let (here, gone): (Vec<_>, Vec<_>) = canaries.into_iter().partition(|(id, _)| keys.find(id.as_bytes()).is_some());
-    for (id, canary) in &here {
-        if !opens(keys, id, canary) {
-            return Err(OpenError::WrongKey { id: id.clone() });
-        }
-    }
-    for (id, _) in gone {
-        retire(pool, id).await?;
-    }
-    let newest = &keys.newest().id;
-    if here.iter().any(|(id, _)| id == newest) { Ok(()) } else { leave(pool, keys).await }
+/// What [`verify`] has found of the keys that the database was written with.
+pub(crate) struct Verified {
+    /// The ids of those that are there.
+    here: Vec<String>,
+    /// The ids of those that are gone, and that nothing needs any more.
+    gone: Vec<String>,
 }
 
-/// Makes sure that nothing in the database was sealed yet, or is sealed still.
-pub(crate) async fn check_without_keys(pool: &Pool) -> Result<(), OpenError> {
-    for (id, _) in read(pool).await? {
-        retire(pool, id).await?;
+/// Holds `keys` against the canaries and changes nothing. Without keys, nothing may be sealed.
+pub(crate) async fn verify(pool: &Pool, keys: Option<&KeyRing>) -> Result<Verified, OpenError> {
+    let mut verified = Verified { here: Vec::new(), gone: Vec::new() };
+    let mut gone = Vec::new();
+    for (id, canary) in read(pool).await? {
+        match keys.filter(|keys| keys.find(id.as_bytes()).is_some()) {
+            Some(keys) if opens(keys, &id, &canary) => verified.here.push(id),
+            Some(_) => return Err(OpenError::WrongKey { id }),
+            None => gone.push(id),
+        }
     }
-    Ok(())
+    // Only now, because it takes long: a wrong key is told first.
+    for id in gone {
+        unneeded(pool, &id).await?;
+        verified.gone.push(id);
+    }
+    Ok(verified)
+}
+
+/// Holds `keys` against the canaries, forgets the keys that are gone and not needed, and leaves a canary for the key that
+/// will seal.
+pub(crate) async fn settle(pool: &Pool, keys: &KeyRing) -> Result<(), OpenError> {
+    let verified = verify(pool, Some(keys)).await?;
+    for id in verified.gone {
+        forget(pool, &id).await?;
+    }
+    if verified.here.contains(&keys.newest().id) { Ok(()) } else { leave(pool, keys).await }
 }
 
 /// All canaries, with the ids of their keys.
@@ -47,10 +60,9 @@ fn opens(keys: &KeyRing, id: &str, canary: &[u8]) -> bool {
     keys.open(place(&[id]), canary).is_ok_and(|text| text.expose() == TEXT)
 }
 
-/// Forgets a key that is gone, if nothing is sealed with it any more. This reads the whole table, once for each such
-/// key.
-async fn retire(pool: &Pool, id: String) -> Result<(), OpenError> {
-    let header = header(&id);
+/// Makes sure that nothing is sealed with a key that is gone. This reads the whole table, once for each such key.
+async fn unneeded(pool: &Pool, id: &str) -> Result<(), OpenError> {
+    let header = header(id);
     let length = i32::try_from(header.len()).unwrap_or(i32::MAX);
     let values: i64 = read!(pool, |conn| {
         connectors::table
@@ -64,10 +76,12 @@ async fn retire(pool: &Pool, id: String) -> Result<(), OpenError> {
             .get_result(conn)
             .await
     })?;
-    if values > 0 {
-        return Err(OpenError::KeyMissing { id, values });
-    }
-    write_one!(pool, |conn| diesel::delete(sealing_keys::table.find(&id)).execute(conn).await)?;
+    if values > 0 { Err(OpenError::KeyMissing { id: id.to_owned(), values }) } else { Ok(()) }
+}
+
+/// Forgets a key that is gone.
+async fn forget(pool: &Pool, id: &str) -> Result<(), OpenError> {
+    write_one!(pool, |conn| diesel::delete(sealing_keys::table.find(id)).execute(conn).await)?;
     tracing::info!(key = id, "nothing is sealed with this encryption key any more");
     Ok(())
 }

@@ -1,7 +1,9 @@
 //! The port: one method, one unit of work.
 
 use async_trait::async_trait;
-use connectors_application::ports::{ConnectorPage, Connectors, InsertError, ListQuery, StoreError, UpdateError};
+use connectors_application::ports::{
+    ConnectorPage, Connectors, InsertError, ListQuery, Removed, StoreError, UpdateError,
+};
 use connectors_domain::{ClientState, Connector, ConnectorId, OwnerId};
 use diesel::{BoolExpressionMethods, ExpressionMethods, OptionalExtension, QueryDsl, SelectableHelper};
 use diesel_async::RunQueryDsl;
@@ -91,7 +93,7 @@ impl Connectors for Store {
                     .optional()
             })
         });
-        Ok(row.await?.map(|row| row.into_connector(&self.keys)).transpose()?)
+        Ok(row.await?.map(|row| row.into_connector(&self.keys, &self.told)).transpose()?)
     }
 
     /// The connectors of `owner` in order of their ids, a page at a time.
@@ -148,10 +150,7 @@ impl Connectors for Store {
         }
     }
 
-    /// Removes the connector `id` of `owner` and returns what was removed.
-    ///
-    /// A row that makes no sense is removed too, and then reported as [`StoreError::Inconsistent`].
-    async fn remove(&self, owner: OwnerId, id: ConnectorId) -> Result<Option<Connector>, StoreError> {
+    async fn remove(&self, owner: OwnerId, id: ConnectorId) -> Result<Removed, StoreError> {
         let (owner, id, pool) = (owner.to_string(), id.to_string(), self.pool.clone());
         let row = self.unit(async move {
             write_one!(&pool, |conn| {
@@ -164,7 +163,9 @@ impl Connectors for Store {
                     .optional()
             })
         });
-        Ok(row.await?.map(|row: Row| row.into_connector(&self.keys)).transpose()?)
+        let Some(row) = row.await? else { return Ok(Removed::Nothing) };
+        // A value, not an error: it is gone, and its owner can begin anew.
+        Ok(self.sensible(row).map_or(Removed::Inconsistent, |connector| Removed::Connector(Box::new(connector))))
     }
 
     async fn ready(&self) -> Result<(), StoreError> {
@@ -178,10 +179,17 @@ impl Connectors for Store {
 }
 
 impl Store {
+    /// The connector of a row that makes sense; of any other the log is told, once.
     fn sensible(&self, row: Row) -> Option<Connector> {
         let id = row.id.clone();
-        row.into_connector(&self.keys)
-            .inspect_err(|error| tracing::error!(connector = id, %error, "a stored connector makes no sense"))
-            .ok()
+        match row.into_connector(&self.keys, &self.told) {
+            Ok(connector) => Some(connector),
+            Err(error) => {
+                if self.told.is_news(&id) {
+                    tracing::error!(connector = id, %error, "a stored connector makes no sense");
+                }
+                None
+            }
+        }
     }
 }

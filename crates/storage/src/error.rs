@@ -137,7 +137,12 @@ pub(crate) enum Fault {
 
 impl From<diesel_async::pooled_connection::deadpool::PoolError> for Fault {
     fn from(error: diesel_async::pooled_connection::deadpool::PoolError) -> Self {
-        Self::Pool(Box::new(error))
+        use diesel_async::pooled_connection::deadpool::PoolError;
+        match error {
+            // The pool's own text repeats that of its cause.
+            PoolError::Backend(cause) => Self::Pool(Box::new(cause)),
+            error => Self::Pool(Box::new(error)),
+        }
     }
 }
 
@@ -197,6 +202,16 @@ mod tests {
 
     fn query(kind: DatabaseErrorKind, message: &str) -> StoreError {
         Fault::Query(QueryError::DatabaseError(kind, Box::new(message.to_owned()))).into()
+    }
+
+    #[test]
+    fn a_cause_is_said_once() {
+        use diesel_async::pooled_connection::PoolError as Cause;
+        use diesel_async::pooled_connection::deadpool::PoolError;
+        let cause = Cause::ConnectionError(diesel::ConnectionError::BadConnection("refused".into()));
+        let fault = Fault::from(PoolError::Backend(cause));
+        assert_eq!(crate::tls::chain(&fault), "there is no connection to the database: refused");
+        assert_eq!(fault.source().unwrap().to_string(), "refused");
     }
 
     #[test]

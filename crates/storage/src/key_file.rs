@@ -57,7 +57,10 @@ impl KeyRing {
             return Ok(keys);
         }
         match create(path) {
-            Ok(()) => {}
+            Ok(()) => tracing::info!(
+                "made the key file {}; keep a copy elsewhere, without it the stored credentials are lost",
+                path.display()
+            ),
             // Somebody else was quicker.
             Err(error) if error.kind() == ErrorKind::AlreadyExists => {}
             Err(error) => return Err(failed(path, "cannot be written", &error)),

@@ -16,10 +16,10 @@ mod error;
 mod key_file;
 mod keys;
 mod migrations;
-#[cfg(test)]
-mod plans;
 mod pool;
 mod postgres;
+#[cfg(test)]
+mod query_plans;
 mod row;
 mod schema;
 mod seal;
@@ -27,8 +27,9 @@ mod settings;
 mod sqlite;
 mod store;
 mod tls;
+mod told;
 
 pub use error::OpenError;
 pub use keys::{KeyError, KeyRing};
 pub use settings::{DatabaseUrl, DatabaseUrlError, Limits, Migrations, StoreSettings};
-pub use store::Store;
+pub use store::{Checked, Store};

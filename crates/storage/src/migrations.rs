@@ -6,16 +6,18 @@
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use diesel::sql_types::Bool;
-use diesel::{Connection, SqliteConnection, connection::SimpleConnection};
+use diesel::migration::{Migration, MigrationSource};
+use diesel::sql_types::{BigInt, Bool};
+use diesel::{Connection, QueryDsl, QueryableByName, SqliteConnection, connection::SimpleConnection, sql_query};
 use diesel_async::{AsyncMigrationHarness, AsyncPgConnection, RunQueryDsl};
 use diesel_migrations::{EmbeddedMigrations, MigrationHarness, embed_migrations};
 use tokio::time::Instant;
 
 use crate::error::Fault;
+use crate::pool::{Pool, read};
 use crate::postgres::Connector;
 use crate::sqlite::{Access, pragmas};
-use crate::{Limits, Migrations, OpenError};
+use crate::{Limits, OpenError, schema};
 
 const SQLITE: EmbeddedMigrations = embed_migrations!("migrations/sqlite");
 const POSTGRES: EmbeddedMigrations = embed_migrations!("migrations/postgres");
@@ -29,12 +31,52 @@ const PAUSES: (Duration, Duration) = (Duration::from_millis(50), Duration::from_
 
 type Source = Box<dyn std::error::Error + Send + Sync>;
 
-/// Runs or checks the migrations of a SQLite database; returns the names of those that it ran.
-pub(crate) async fn sqlite(path: PathBuf, limits: Limits, mode: Migrations) -> Result<Vec<String>, OpenError> {
+/// Makes sure that the database lacks no migration, and changes nothing: unlike diesel, which makes its table of
+/// migrations in order to look into it.
+pub(crate) async fn check(pool: &Pool) -> Result<(), OpenError> {
+    #[derive(QueryableByName)]
+    struct Tables {
+        #[diesel(sql_type = BigInt)]
+        count: i64,
+    }
+    let (question, known) = match pool {
+        Pool::Sqlite { .. } => (
+            "SELECT count(*) AS count FROM sqlite_master WHERE type = 'table' AND name = '__diesel_schema_migrations'",
+            names::<diesel::sqlite::Sqlite>(&SQLITE)?,
+        ),
+        Pool::Postgres { .. } => (
+            "SELECT count(*) AS count FROM pg_catalog.pg_class WHERE oid = to_regclass('__diesel_schema_migrations')",
+            names::<diesel::pg::Pg>(&POSTGRES)?,
+        ),
+    };
+    let tables: Tables = read!(pool, |conn| sql_query(question).get_result(conn).await)?;
+    let done: Vec<String> = if tables.count == 0 {
+        Vec::new()
+    } else {
+        read!(pool, |conn| schema::migrations::table.select(schema::migrations::version).load(conn).await)?
+    };
+    let pending = known.into_iter().filter(|(version, _)| !done.contains(version));
+    let pending: Vec<_> = pending.map(|(_, name)| name).collect();
+    if pending.is_empty() { Ok(()) } else { Err(OpenError::MigrationsPending(pending)) }
+}
+
+/// The version and the name of each migration, in their order.
+fn names<DB: diesel::backend::Backend>(migrations: &EmbeddedMigrations) -> Result<Vec<(String, String)>, OpenError> {
+    let migrations: Vec<Box<dyn Migration<DB>>> = migrations.migrations().map_err(OpenError::Migration)?;
+    let mut names: Vec<_> = migrations
+        .iter()
+        .map(|migration| (migration.name().version().to_string(), migration.name().to_string()))
+        .collect();
+    names.sort();
+    Ok(names)
+}
+
+/// Runs the migrations that a SQLite database lacks; returns their names.
+pub(crate) async fn sqlite(path: PathBuf, limits: Limits) -> Result<Vec<String>, OpenError> {
     tokio::task::spawn_blocking(move || {
         let mut connection = connect(&path, limits).map_err(OpenError::Migration)?;
         // One transaction around all: whoever else migrates the file at the same time waits, and finds nothing to do.
-        let work = |connection: &mut SqliteConnection| settle(connection, SQLITE, mode).map_err(Failed::Open);
+        let work = |connection: &mut SqliteConnection| run(connection, SQLITE).map_err(Failed::Open);
         connection.immediate_transaction(work).map_err(|failed| match failed {
             Failed::Open(error) => error,
             Failed::Transaction(error) => OpenError::Migration(Box::new(error)),
@@ -61,16 +103,12 @@ impl From<diesel::result::Error> for Failed {
     }
 }
 
-/// Runs or checks the migrations of a PostgreSQL database; returns the names of those that it ran.
-pub(crate) async fn postgres(
-    connector: &Connector,
-    limits: Limits,
-    mode: Migrations,
-) -> Result<Vec<String>, OpenError> {
+/// Runs the migrations that a PostgreSQL database lacks; returns their names.
+pub(crate) async fn postgres(connector: &Connector, limits: Limits) -> Result<Vec<String>, OpenError> {
     let mut connection = connector.for_migrations().await?;
     lock(&mut connection, limits.migration_wait).await?;
     // The lock ends with its connection, at the end of this function.
-    settle(&mut AsyncMigrationHarness::new(connection), POSTGRES, mode)
+    run(&mut AsyncMigrationHarness::new(connection), POSTGRES)
 }
 
 async fn lock(connection: &mut AsyncPgConnection, wait: Duration) -> Result<(), OpenError> {
@@ -90,16 +128,12 @@ async fn lock(connection: &mut AsyncPgConnection, wait: Duration) -> Result<(), 
     }
 }
 
-fn settle<DB: diesel::backend::Backend>(
+fn run<DB: diesel::backend::Backend>(
     harness: &mut impl MigrationHarness<DB>,
     migrations: EmbeddedMigrations,
-    mode: Migrations,
 ) -> Result<Vec<String>, OpenError> {
     let pending = harness.pending_migrations(migrations).map_err(OpenError::Migration)?;
     let names: Vec<_> = pending.iter().map(|migration| migration.name().to_string()).collect();
-    if mode == Migrations::Check && !names.is_empty() {
-        return Err(OpenError::MigrationsPending(names));
-    }
     harness.run_migrations(&pending).map_err(OpenError::Migration)?;
     if !names.is_empty() {
         tracing::info!(migrations = names.join(", "), "database brought up to date");

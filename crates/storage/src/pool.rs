@@ -5,7 +5,6 @@
 //! database's own lock, and never keep readers waiting.
 
 use std::fmt;
-use std::path::Path;
 use std::time::Duration;
 
 use deadpool::Runtime;
@@ -19,6 +18,7 @@ use diesel_async::{AsyncConnection, AsyncPgConnection};
 
 use crate::error::Fault;
 use crate::postgres::Connector;
+use crate::sqlite::{Access, Files};
 use crate::{Limits, OpenError, sqlite};
 
 /// SQLite's driver blocks; each of its calls runs on a thread of tokio's for such work.
@@ -32,16 +32,18 @@ pub(crate) enum Pool {
 }
 
 impl Pool {
-    pub(crate) fn sqlite(path: &Path, limits: Limits) -> Result<Self, OpenError> {
-        let make = |access: sqlite::Access, size: usize| {
-            let mut config = ManagerConfig::default();
-            config.custom_setup = sqlite::setup(access, limits);
-            connections(path.to_string_lossy().into_owned(), config, size, limits)
-        };
+    pub(crate) fn sqlite(files: &Files, limits: Limits) -> Result<Self, OpenError> {
+        let path = files.database.to_string_lossy();
         Ok(Self::Sqlite {
-            readers: make(sqlite::Access::Read, limits.connections)?,
-            writer: make(sqlite::Access::Write, 1)?,
+            readers: sqlite_connections(&path, Access::Read, limits.connections, limits)?,
+            writer: sqlite_connections(&path, Access::Write, 1, limits)?,
         })
+    }
+
+    /// Connections that change nothing, also those for writing.
+    pub(crate) fn sqlite_untouched(files: &Files, limits: Limits) -> Result<Self, OpenError> {
+        let connections = sqlite_connections(&files.untouched(), Access::Look, 1, limits)?;
+        Ok(Self::Sqlite { readers: connections.clone(), writer: connections })
     }
 
     pub(crate) fn postgres(connector: Connector, limits: Limits) -> Result<Self, OpenError> {
@@ -50,6 +52,17 @@ impl Pool {
         let connections = connections(String::new(), config, limits.connections, limits)?;
         Ok(Self::Postgres { connections, time_limit: limits.statement_timeout })
     }
+}
+
+fn sqlite_connections(
+    url: &str,
+    access: Access,
+    size: usize,
+    limits: Limits,
+) -> Result<Connections<SqliteConnection>, OpenError> {
+    let mut config = ManagerConfig::default();
+    config.custom_setup = sqlite::setup(access, limits);
+    connections(url.to_owned(), config, size, limits)
 }
 
 fn connections<C>(

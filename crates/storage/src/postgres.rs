@@ -152,6 +152,11 @@ impl Connector {
         connection.map_err(|elapsed| failed(Box::new(elapsed)))?.map_err(|error| failed(Box::new(error)))
     }
 
+    /// Makes sure that the database can be reached: a pool would not say as well why it cannot.
+    pub(crate) async fn reach(&self) -> Result<(), OpenError> {
+        self.for_migrations().await.map(drop)
+    }
+
     /// Makes connections for a pool.
     pub(crate) fn setup(self) -> SetupCallback<AsyncPgConnection> {
         let time = self.limits.statement_timeout.as_millis();

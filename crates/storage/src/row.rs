@@ -1,7 +1,8 @@
 //! Rows, and what they mean: the one place that knows which column holds what in which state.
 //!
 //! Secrets are sealed on the way in and opened on the way out. A secret that does not open makes its connector
-//! disconnected, whatever the row says, and is never replaced by another.
+//! disconnected, whatever the row says, and is never replaced by another. A grant beside it that opens is kept for
+//! recovery.
 
 use connectors_application::ports::StoreError;
 use connectors_domain::{
@@ -20,6 +21,7 @@ use crate::document::{
 };
 use crate::schema::connectors;
 use crate::seal::{Place, SealError, UnsealError};
+use crate::told::Told;
 
 /// A connector as it is stored.
 #[derive(Clone, Queryable, Selectable, Insertable)]
@@ -127,8 +129,8 @@ impl Row {
         Uuid::parse_str(&self.id).ok().map(ConnectorId::from_uuid)
     }
 
-    /// The connector of a row.
-    pub(crate) fn into_connector(self, keys: &KeyRing) -> Result<Connector, RowError> {
+    /// The connector of a row. The log is told of a secret that does not open, once.
+    pub(crate) fn into_connector(self, keys: &KeyRing, told: &Told) -> Result<Connector, RowError> {
         let binding = Binding([&self.id, &self.owner, &self.url]);
         let content = &self.content;
         let mut unreadable = None;
@@ -154,10 +156,14 @@ impl Row {
         let state = match (state, unreadable) {
             (Some(state), None) => state,
             (_, unreadable) => {
-                if let Some((column, error)) = unreadable {
+                if let Some((column, error)) = unreadable
+                    && told.is_news(&self.id)
+                {
                     tracing::error!(connector = self.id, column, %error, "a stored secret cannot be opened");
                 }
-                ConnectorState::Disconnected(Disconnected { reason: unreadable_reason(), recovery: None })
+                // The next update stores what is returned here, so what opens must be in it.
+                let recovery = content.grant(&binding, keys).unwrap_or_default();
+                ConnectorState::Disconnected(Disconnected { reason: unreadable_reason(), recovery })
             }
         };
         Ok(Connector {
@@ -224,8 +230,7 @@ impl Content {
 
     fn state(&self, binding: &Binding<'_>, keys: &KeyRing) -> Result<ConnectorState, Unusable> {
         let attempt = self.attempt(binding, keys)?;
-        let grant = open(keys, binding, GRANT, self.sealed_grant.as_deref())?;
-        let grant = grant.as_ref().map(to_grant).transpose()?;
+        let grant = self.grant(binding, keys)?;
         Ok(match self.state.as_str() {
             "created" => ConnectorState::Created,
             "connecting" => ConnectorState::Connecting(Connecting {
@@ -254,6 +259,12 @@ impl Content {
         } else {
             Err(Unusable::Sealed("attempt_state_hash", UnsealError::Changed))
         }
+    }
+
+    /// The grant in use, or the one kept for recovery: no other state stores one.
+    fn grant(&self, binding: &Binding<'_>, keys: &KeyRing) -> Result<Option<Grant>, Unusable> {
+        let grant = open(keys, binding, GRANT, self.sealed_grant.as_deref())?;
+        Ok(grant.as_ref().map(to_grant).transpose()?)
     }
 
     fn disconnected(&self, recovery: Option<Grant>) -> Result<Disconnected, RowError> {

@@ -40,6 +40,14 @@ diesel::table! {
     }
 }
 
+diesel::table! {
+    /// Diesel's own: the migrations that the database has.
+    #[sql_name = "__diesel_schema_migrations"]
+    migrations (version) {
+        version -> Text,
+    }
+}
+
 diesel::define_sql_function! {
     /// Bytes of a value, counted from one; of the same name and meaning in both databases.
     fn substr(value: diesel::sql_types::Nullable<diesel::sql_types::Binary>, from: diesel::sql_types::Integer, count: diesel::sql_types::Integer) -> diesel::sql_types::Nullable<diesel::sql_types::Binary>;

@@ -40,22 +40,38 @@ impl Files {
         {
             tracing::warn!(path = %path.display(), "the database may be read by others than its owner");
         }
-        let database = fs::canonicalize(path).map_err(|error| unusable(path, error))?;
+        Self::of(fs::canonicalize(path).map_err(|error| unusable(path, error))?)
+    }
+
+    /// Finds the files of the database `path` and makes none. Whether the database is there is said too: if it is not, it
+    /// could be made.
+    pub(crate) fn find(path: &Path) -> Result<(Self, bool), OpenError> {
+        let unusable = |error| unusable(path, error);
+        match OpenOptions::new().read(true).write(true).open(path) {
+            // A link that leads nowhere is no free place.
+            Err(error) if error.kind() == ErrorKind::NotFound && fs::symlink_metadata(path).is_err() => {
+                let name = path.file_name().ok_or(error).map_err(unusable)?;
+                let directory = path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
+                let directory = fs::canonicalize(directory).map_err(unusable)?;
+                Ok((Self::of(directory.join(name))?, false))
+            }
+            Err(error) => Err(unusable(error)),
+            Ok(_) => Ok((Self::of(fs::canonicalize(path).map_err(unusable)?)?, true)),
+        }
+    }
+
+    /// The files of a database whose path has no link on its way.
+    fn of(database: PathBuf) -> Result<Self, OpenError> {
         if database.to_str().is_none() {
             let error = io::Error::from(ErrorKind::InvalidFilename);
             return Err(OpenError::file(database, "has a name that is not UTF-8", error));
         }
-        let beside = |ending: &str| {
-            let mut name = database.clone().into_os_string();
-            name.push(ending);
-            PathBuf::from(name)
-        };
         let key = if database.extension().is_some_and(|extension| extension == "key") {
-            beside(".key")
+            beside(&database, ".key")
         } else {
             database.with_extension("key")
         };
-        Ok(Self { lock: beside(".lock"), key, database })
+        Ok(Self { lock: beside(&database, ".lock"), key, database })
     }
 
     /// Takes the lock of those who serve from the database. The system drops it when its file is closed, also after a
@@ -68,12 +84,78 @@ impl Files {
             .mode(0o600)
             .open(&self.lock)
             .map_err(|error| OpenError::file(&self.lock, "cannot be opened", error))?;
-        match file.try_lock() {
-            Ok(()) => Ok(file),
-            Err(TryLockError::WouldBlock) => Err(OpenError::InUse { path: self.database.clone() }),
-            Err(TryLockError::Error(error)) => Err(OpenError::file(&self.lock, "cannot be locked", error)),
-        }
+        self.locked(file.try_lock())?;
+        Ok(file)
     }
+
+    /// Makes sure that nobody serves from the database. Unlike [`Files::lock`] it makes no lock file: where there is none,
+    /// nobody has ever served from here. Where there is one, nobody begins to while the answer lives.
+    pub(crate) fn idle(&self) -> Result<Option<File>, OpenError> {
+        let file = match File::open(&self.lock) {
+            Err(error) if error.kind() == ErrorKind::NotFound => return Ok(None),
+            opened => opened.map_err(|error| OpenError::file(&self.lock, "cannot be opened", error))?,
+        };
+        self.locked(file.try_lock_shared())?;
+        Ok(Some(file))
+    }
+
+    fn locked(&self, tried: Result<(), TryLockError>) -> Result<(), OpenError> {
+        tried.map_err(|error| match error {
+            TryLockError::WouldBlock => OpenError::InUse { path: self.database.clone() },
+            TryLockError::Error(error) => OpenError::file(&self.lock, "cannot be locked", error),
+        })
+    }
+
+    /// A SQLite URI under which the database is read without any of its files being changed.
+    ///
+    /// Of a database that nobody has open and that was closed in order, the file is all there is. After a crash, or
+    /// beside a migration, what was committed last is in the `-wal` file, whose index `-shm` is then not written either.
+    /// Only where that index is missing SQLite has to make it.
+    pub(crate) fn untouched(&self) -> String {
+        let path = self.database.to_string_lossy().replace('%', "%25").replace('?', "%3f").replace('#', "%23");
+        let has_log = fs::metadata(self.beside("-wal")).is_ok_and(|log| log.len() > 0);
+        let mode = match (has_log, self.beside("-shm").exists()) {
+            (false, _) => "immutable=1",
+            (true, true) => "mode=ro&readonly_shm=1",
+            (true, false) => "mode=ro",
+        };
+        format!("file:{path}?{mode}")
+    }
+
+    /// The keys in the key file, if there is one.
+    pub(crate) fn keys(&self) -> Result<Option<KeyRing>, OpenError> {
+        Ok(KeyRing::load(&self.key)?)
+    }
+
+    /// Makes sure that the database does not need the keys of a key file that is missing.
+    pub(crate) async fn verify_without_keys(&self, pool: &Pool) -> Result<(), OpenError> {
+        canary::verify(pool, None).await.map(|_| ()).map_err(|error| match error {
+            OpenError::KeyMissing { id, values } => OpenError::KeyFileMissing { path: self.key.clone(), id, values },
+            error => error,
+        })
+    }
+
+    /// The keys out of the database's own key file.
+    ///
+    /// A new file is made only if nothing in the database was sealed with a key that is gone.
+    pub(crate) async fn own_keys(&self, pool: &Pool) -> Result<KeyRing, OpenError> {
+        if let Some(keys) = self.keys()? {
+            return Ok(keys);
+        }
+        self.verify_without_keys(pool).await?;
+        Ok(KeyRing::load_or_create(&self.key)?)
+    }
+
+    fn beside(&self, ending: &str) -> PathBuf {
+        beside(&self.database, ending)
+    }
+}
+
+/// The file whose name is that of `database` and an ending.
+fn beside(database: &Path, ending: &str) -> PathBuf {
+    let mut name = database.to_owned().into_os_string();
+    name.push(ending);
+    PathBuf::from(name)
 }
 
 fn unusable(path: &Path, error: io::Error) -> OpenError {
@@ -86,36 +168,25 @@ fn unusable(path: &Path, error: io::Error) -> OpenError {
     OpenError::file(path, what, error)
 }
 
-/// The keys out of the database's own key file.
-///
-/// A new file is made only if nothing in the database was sealed with a key that is gone.
-pub(crate) async fn own_keys(files: &Files, pool: &Pool) -> Result<KeyRing, OpenError> {
-    if KeyRing::load(&files.key)?.is_none() {
-        canary::check_without_keys(pool).await.map_err(|error| match error {
-            OpenError::KeyMissing { id, values } => OpenError::KeyFileMissing { path: files.key.clone(), id, values },
-            error => error,
-        })?;
-    }
-    let keys = KeyRing::load_or_create(&files.key)?;
-    canary::check(pool, &keys).await?;
-    Ok(keys)
-}
-
 /// What a connection may do.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Access {
     Read,
     Write,
+    /// As `Read`, of [`Files::untouched`].
+    Look,
 }
 
 /// The settings of a connection. A commit is on the disk when it is done (`synchronous`), because what is lost may be a
 /// refresh token that was spent already.
 pub(crate) fn pragmas(access: Access, limits: Limits) -> String {
     format!(
-        "PRAGMA busy_timeout = {}; PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL; PRAGMA foreign_keys = ON; \
+        "PRAGMA busy_timeout = {}; {} PRAGMA synchronous = FULL; PRAGMA foreign_keys = ON; \
          PRAGMA trusted_schema = OFF; PRAGMA query_only = {};",
         limits.busy_timeout.as_millis(),
-        if access == Access::Read { "ON" } else { "OFF" },
+        // This is written into the file.
+        if access == Access::Look { "" } else { "PRAGMA journal_mode = WAL;" },
+        if access == Access::Write { "OFF" } else { "ON" },
     )
 }
 

@@ -8,6 +8,7 @@ use tokio::runtime::{Handle, RuntimeFlavor};
 use crate::error::Fault;
 use crate::pool::Pool;
 use crate::settings::Database;
+use crate::told::Told;
 use crate::{KeyRing, Migrations, OpenError, StoreSettings, canary, migrations, postgres, sqlite};
 
 /// Connectors in a database. Cheap to clone.
@@ -15,9 +16,21 @@ use crate::{KeyRing, Migrations, OpenError, StoreSettings, canary, migrations, p
 pub struct Store {
     pub(crate) pool: Pool,
     pub(crate) keys: KeyRing,
+    pub(crate) told: Arc<Told>,
     runtime: Handle,
     /// Keeps a second process from serving the same SQLite database while any clone of the store lives.
     _lock: Option<Arc<File>>,
+}
+
+/// What [`Store::check`] has found.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Checked {
+    /// The database can be used as it is.
+    Ready,
+    /// The SQLite database can be used, and has no key file yet; opening makes one.
+    NoKeyFile,
+    /// There is no SQLite database yet; opening makes one.
+    NoDatabase,
 }
 
 impl Store {
@@ -37,6 +50,12 @@ impl Store {
     /// by older versions of this program.
     pub async fn migrate(settings: StoreSettings) -> Result<Vec<String>, OpenError> {
         runtime()?.spawn(migrate(settings)).await.unwrap_or_else(|error| Err(Fault::Task(error).into()))
+    }
+
+    /// Finds out whether [`Store::open`] would succeed without migrations, whatever `settings.migrations` says, and changes
+    /// nothing: neither in the database nor among its files.
+    pub async fn check(settings: StoreSettings) -> Result<Checked, OpenError> {
+        runtime()?.spawn(check(settings)).await.unwrap_or_else(|error| Err(Fault::Task(error).into()))
     }
 
     /// Runs `work` as a task of its own: a caller that goes away neither blocks a thread nor leaves work half done.
@@ -65,27 +84,65 @@ async fn open(settings: StoreSettings, runtime: Handle) -> Result<Store, OpenErr
         Database::Sqlite(path) => {
             let files = sqlite::Files::prepare(&path)?;
             let lock = files.lock()?;
-            migrations::sqlite(files.database.clone(), limits, migrations).await?;
-            let pool = Pool::sqlite(&files.database, limits)?;
+            if migrations == Migrations::Run {
+                migrations::sqlite(files.database.clone(), limits).await?;
+            }
+            let pool = Pool::sqlite(&files, limits)?;
+            migrations::check(&pool).await?;
             let keys = match keys {
-                Some(keys) => {
-                    canary::check(&pool, &keys).await?;
-                    keys
-                }
-                None => sqlite::own_keys(&files, &pool).await?,
+                Some(keys) => keys,
+                None => files.own_keys(&pool).await?,
             };
             (pool, keys, Some(Arc::new(lock)))
         }
         Database::Postgres(url) => {
             let keys = keys.ok_or(OpenError::KeysRequired)?;
             let connector = postgres::Connector::new(*url, limits)?;
-            migrations::postgres(&connector, limits, migrations).await?;
+            match migrations {
+                Migrations::Run => drop(migrations::postgres(&connector, limits).await?),
+                Migrations::Check => connector.reach().await?,
+            }
             let pool = Pool::postgres(connector, limits)?;
-            canary::check(&pool, &keys).await?;
+            migrations::check(&pool).await?;
             (pool, keys, None)
         }
     };
-    Ok(Store { pool, keys, runtime, _lock: lock })
+    canary::settle(&pool, &keys).await?;
+    Ok(Store { pool, keys, told: Arc::default(), runtime, _lock: lock })
+}
+
+async fn check(settings: StoreSettings) -> Result<Checked, OpenError> {
+    let StoreSettings { url, keys, limits, migrations: _ } = settings;
+    match url.0 {
+        Database::Sqlite(path) => {
+            let (files, exists) = sqlite::Files::find(&path)?;
+            let _idle = files.idle()?;
+            let keys = match keys {
+                Some(keys) => Some(keys),
+                None => files.keys()?,
+            };
+            if !exists {
+                return Ok(Checked::NoDatabase);
+            }
+            let pool = Pool::sqlite_untouched(&files, limits)?;
+            migrations::check(&pool).await?;
+            if let Some(keys) = keys {
+                canary::verify(&pool, Some(&keys)).await?;
+                return Ok(Checked::Ready);
+            }
+            files.verify_without_keys(&pool).await?;
+            Ok(Checked::NoKeyFile)
+        }
+        Database::Postgres(url) => {
+            let keys = keys.ok_or(OpenError::KeysRequired)?;
+            let connector = postgres::Connector::new(*url, limits)?;
+            connector.reach().await?;
+            let pool = Pool::postgres(connector, limits)?;
+            migrations::check(&pool).await?;
+            canary::verify(&pool, Some(&keys)).await?;
+            Ok(Checked::Ready)
+        }
+    }
 }
 
 async fn migrate(settings: StoreSettings) -> Result<Vec<String>, OpenError> {
@@ -93,11 +150,11 @@ async fn migrate(settings: StoreSettings) -> Result<Vec<String>, OpenError> {
     match settings.url.0 {
         Database::Sqlite(path) => {
             let files = sqlite::Files::prepare(&path)?;
-            migrations::sqlite(files.database, limits, Migrations::Run).await
+            migrations::sqlite(files.database, limits).await
         }
         Database::Postgres(url) => {
             let connector = postgres::Connector::new(*url, limits)?;
-            migrations::postgres(&connector, limits, Migrations::Run).await
+            migrations::postgres(&connector, limits).await
         }
     }
 }

@@ -4,7 +4,9 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use async_trait::async_trait;
-use connectors_application::ports::{ConnectorPage, Connectors, InsertError, ListQuery, StoreError, UpdateError};
+use connectors_application::ports::{
+    ConnectorPage, Connectors, InsertError, ListQuery, Removed, StoreError, UpdateError,
+};
 use connectors_domain::{Connector, ConnectorId, OwnerId};
 use thiserror::Error;
 
@@ -138,7 +140,7 @@ impl<S: Connectors> Connectors for Failing<S> {
         self.call(Method::Update, self.inner.update(connector)).await
     }
 
-    async fn remove(&self, owner: OwnerId, id: ConnectorId) -> Result<Option<Connector>, StoreError> {
+    async fn remove(&self, owner: OwnerId, id: ConnectorId) -> Result<Removed, StoreError> {
         self.call(Method::Remove, self.inner.remove(owner, id)).await
     }
 

@@ -6,7 +6,9 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use async_trait::async_trait;
-use connectors_application::ports::{ConnectorPage, Connectors, InsertError, ListQuery, StoreError, UpdateError};
+use connectors_application::ports::{
+    ConnectorPage, Connectors, InsertError, ListQuery, Removed, StoreError, UpdateError,
+};
 use connectors_domain::{Connector, ConnectorId, OwnerId};
 
 /// Keeps connectors in memory. Clones share what they keep.
@@ -81,12 +83,12 @@ impl Connectors for MemoryStore {
         Ok(updated)
     }
 
-    async fn remove(&self, owner: OwnerId, id: ConnectorId) -> Result<Option<Connector>, StoreError> {
+    async fn remove(&self, owner: OwnerId, id: ConnectorId) -> Result<Removed, StoreError> {
         let mut rows = self.rows();
         if rows.get(&id).is_none_or(|row| row.owner != owner) {
-            return Ok(None);
+            return Ok(Removed::Nothing);
         }
-        Ok(rows.remove(&id))
+        Ok(rows.remove(&id).into())
     }
 
     async fn ready(&self) -> Result<(), StoreError> {

@@ -29,8 +29,8 @@ pub trait Connectors: Send + Sync + 'static {
     /// returns it with the next revision. Only state, metadata, client and `updated_at` may differ.
     async fn update(&self, connector: Connector) -> Result<Connector, UpdateError>;
 
-    /// Removes the connector `id` of `owner` and returns what was removed.
-    async fn remove(&self, owner: OwnerId, id: ConnectorId) -> Result<Option<Connector>, StoreError>;
+    /// Removes the connector `id` of `owner`, also if what is stored of it makes no sense, and returns what was removed.
+    async fn remove(&self, owner: OwnerId, id: ConnectorId) -> Result<Removed, StoreError>;
 
     /// Whether the store can be used now: reachable, and its migrations done.
     async fn ready(&self) -> Result<(), StoreError>;
@@ -56,6 +56,23 @@ pub struct ConnectorPage {
     pub total: u64,
     /// The id after which the next page begins; `None` on the last page.
     pub next: Option<ConnectorId>,
+}
+
+/// What [`Connectors::remove`] has removed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Removed {
+    /// This connector.
+    Connector(Box<Connector>),
+    /// A connector of which nothing is known, because what was stored of it made no sense. The store has logged why.
+    Inconsistent,
+    /// Nothing: there was no such connector.
+    Nothing,
+}
+
+impl From<Option<Connector>> for Removed {
+    fn from(connector: Option<Connector>) -> Self {
+        connector.map_or(Self::Nothing, |connector| Self::Connector(Box::new(connector)))
+    }
 }
 
 /// The store did not do what it was asked.

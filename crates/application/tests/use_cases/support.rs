@@ -5,7 +5,8 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use connectors_application::ports::{
-    Clock, ConnectorPage, Connectors, InsertError, ListQuery, McpServer, MockMcpServer, StoreError, UpdateError,
+    Clock, ConnectorPage, Connectors, InsertError, ListQuery, McpServer, MockMcpServer, Removed, StoreError,
+    UpdateError,
 };
 use connectors_application::{ConnectorService, CreateRequest, Ports, ServiceConfig};
 use connectors_domain::{Connector, ConnectorId, OwnerId, Presets, ProtocolVersion, RedirectOrigins, ServerFacts};
@@ -112,7 +113,7 @@ impl Connectors for Slow {
         updated
     }
 
-    async fn remove(&self, owner: OwnerId, id: ConnectorId) -> Result<Option<Connector>, StoreError> {
+    async fn remove(&self, owner: OwnerId, id: ConnectorId) -> Result<Removed, StoreError> {
         let removed = self.0.remove(owner, id).await;
         tokio::time::sleep(SLOW).await;
         removed

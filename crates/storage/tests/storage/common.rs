@@ -261,10 +261,7 @@ fn attempt(number: u32) -> AuthorizationAttempt {
 /// Why a connector is disconnected, if it is.
 pub(crate) fn code(connector: &Connector) -> Option<DisconnectCode> {
     match &connector.state {
-        ConnectorState::Disconnected(disconnected) => {
-            assert_eq!(disconnected.recovery, None);
-            Some(disconnected.reason.code())
-        }
+        ConnectorState::Disconnected(disconnected) => Some(disconnected.reason.code()),
         _ => None,
     }
 }

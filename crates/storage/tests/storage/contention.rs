@@ -46,7 +46,7 @@ async fn writers_wait_and_readers_do_not() {
     let (inserted, updated, removed, read) = tokio::join!(inserted, updated, removed, read);
     inserted.unwrap();
     updated.unwrap();
-    assert_eq!(removed.unwrap(), Some(created(2)));
+    assert_eq!(removed.unwrap(), Some(created(2)).into());
     assert!(start.elapsed() >= held);
     assert!(read < held, "{read:?}");
     holder.await.unwrap();
@@ -66,7 +66,7 @@ async fn a_lock_that_is_held_too_long_is_an_outage_that_passes() {
     store.ready().await.unwrap();
     holder.await.unwrap();
     store.insert(created(2), PLENTY).await.unwrap();
-    assert_eq!(store.remove(owner(), created(1).id).await.unwrap(), Some(created(1)));
+    assert_eq!(store.remove(owner(), created(1).id).await.unwrap(), Some(created(1)).into());
 }
 
 #[tokio::test(flavor = "multi_thread")]

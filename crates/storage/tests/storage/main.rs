@@ -9,6 +9,7 @@
     reason = "helpers of tests are tests, which clippy does not know of integration tests"
 )]
 
+mod check;
 mod common;
 mod contention;
 mod contract;

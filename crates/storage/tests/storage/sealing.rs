@@ -1,7 +1,7 @@
 //! Secrets are sealed wherever they lie, and open only where they belong.
 
-use connectors_application::ports::{Connectors, ListQuery};
-use connectors_domain::{Connector, DisconnectCode, Event, OwnerId, ServerFacts};
+use connectors_application::ports::{Connectors, ListQuery, Removed};
+use connectors_domain::{ClientCredentials, Connector, DisconnectCode, Event, OwnerId, ServerFacts};
 use connectors_storage::Store;
 use uuid::Uuid;
 
@@ -16,6 +16,7 @@ on_both!(
     an_attempt_is_not_found_under_another_hash,
     a_damaged_secret_stops_nothing_but_its_connector,
     what_does_not_open_can_be_replaced,
+    a_grant_outlives_a_secret_beside_it_that_does_not_open,
 );
 
 const UNREADABLE: Option<DisconnectCode> = Some(DisconnectCode::CredentialUnreadable);
@@ -116,7 +117,8 @@ async fn a_damaged_secret_stops_nothing_but_its_connector(database: Database) {
         )
         .await;
     assert_eq!(codes(&store).await, [UNREADABLE, None, UNREADABLE]);
-    let damaged = store.remove(owner(), connected(1).id).await.unwrap().unwrap();
+    let removed = store.remove(owner(), connected(1).id).await.unwrap();
+    let Removed::Connector(damaged) = removed else { panic!("{removed:?}") };
     assert_eq!(code(&damaged), UNREADABLE);
     assert_eq!(codes(&store).await, [None, UNREADABLE]);
 }
@@ -130,6 +132,29 @@ async fn what_does_not_open_can_be_replaced(database: Database) {
     let event = Event::Established { grant: Some(grant(7)), server: ServerFacts::default() };
     let connected = store.update(connecting.apply(event, now()).unwrap().connector).await.unwrap();
     assert_eq!(store.find(owner(), connected.id).await.unwrap(), Some(connected));
+}
+
+async fn a_grant_outlives_a_secret_beside_it_that_does_not_open(database: Database) {
+    for column in ["sealed_client_secret", "sealed_attempt"] {
+        let store = filled(&database).await;
+        database.execute(&format!("UPDATE connectors SET {column} = substr({column}, 1, 20)")).await;
+        assert_eq!(codes(&store).await, [UNREADABLE; 3]);
+        for number in 1..=3 {
+            let damaged = store.find(owner(), created(number).id).await.unwrap().unwrap();
+            assert_eq!(damaged.grant(), Some(&grant(number)), "{column}");
+            assert_eq!(damaged.client.as_ref().map(ClientCredentials::id), Some("id"));
+
+            // It is there for the next connect, also once that is stored.
+            let connecting = damaged.apply(Event::ConnectStarted { deadline: now() }, now()).unwrap().connector;
+            let connecting = store.update(connecting).await.unwrap();
+            assert_eq!(store.find(owner(), connecting.id).await.unwrap().as_ref(), Some(&connecting));
+            assert_eq!(connecting.grant(), Some(&grant(number)));
+            let event = Event::Established { grant: connecting.grant().cloned(), server: ServerFacts::default() };
+            let connected = store.update(connecting.apply(event, now()).unwrap().connector).await.unwrap();
+            assert_eq!(store.find(owner(), connected.id).await.unwrap(), Some(connected));
+        }
+        emptied(&store).await;
+    }
 }
 
 async fn filled(database: &Database) -> Store {
@@ -155,7 +180,9 @@ async fn codes(store: &Store) -> Vec<Option<DisconnectCode>> {
         let found = store.find(owner(), connector.id).await.unwrap();
         assert_eq!(found.as_ref(), Some(connector));
         if code(connector) == UNREADABLE {
-            assert!(connector.grant().is_none() && connector.attempt().is_none());
+            let number = u32::try_from(connector.id.as_uuid().as_u128() >> 96).unwrap();
+            assert!(connector.grant().is_none_or(|own| *own == grant(number)));
+            assert_eq!(connector.attempt(), None);
         }
     }
     listed.iter().map(code).collect()

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use connectors_application::ports::{ConnectorPage, Connectors, InsertError, ListQuery, UpdateError};
+use connectors_application::ports::{ConnectorPage, Connectors, InsertError, ListQuery, Removed, UpdateError};
 use connectors_domain::{
     AccessToken, AuthorizationAttempt, ClientCredentials, ClientState, Connector, ConnectorId, ConnectorState,
     DisconnectReason, Event, Grant, Issuer, Metadata, OwnerId, Scopes, Secret, ServerFacts, ServerUrl, StateHash,
@@ -81,7 +81,7 @@ pub async fn nobody_else_finds_or_changes_it(store: Store) {
     let stranger = owner(2);
     assert_eq!(store.find(stranger, mine.id).await.unwrap(), None);
     assert_eq!(list(&store, stranger, None, None, 10).await, page(&[], 0, None));
-    assert_eq!(store.remove(stranger, mine.id).await.unwrap(), None);
+    assert_eq!(store.remove(stranger, mine.id).await.unwrap(), Removed::Nothing);
     let theirs = Connector { owner: stranger, ..mine.clone() };
     assert!(matches!(store.update(theirs).await, Err(UpdateError::Conflict)));
     assert_eq!(find(&store, &mine).await, Some(mine));
@@ -298,8 +298,8 @@ pub async fn a_list_is_filtered_by_what_clients_see(store: Store) {
 pub async fn removing_returns_what_was_removed(store: Store) {
     let connector = connected(connector(1, 1));
     store.insert(connector.clone(), PLENTY).await.unwrap();
-    assert_eq!(store.remove(connector.owner, connector.id).await.unwrap(), Some(connector.clone()));
-    assert_eq!(store.remove(connector.owner, connector.id).await.unwrap(), None);
+    assert_eq!(store.remove(connector.owner, connector.id).await.unwrap(), Some(connector.clone()).into());
+    assert_eq!(store.remove(connector.owner, connector.id).await.unwrap(), Removed::Nothing);
     assert_eq!(find(&store, &connector).await, None);
 }
 
@@ -331,7 +331,7 @@ async fn round_trip(store: &Store, first: Connector, second: Connector) -> Resul
     prop_assert_eq!(&stored, &Connector { revision: first.revision.next(), ..changed });
     let listed = list(store, first.owner, Some(stored.client_state()), None, 1).await;
     prop_assert_eq!(listed, page(std::slice::from_ref(&stored), 1, None));
-    prop_assert_eq!(store.remove(first.owner, first.id).await.unwrap(), Some(stored));
+    prop_assert_eq!(store.remove(first.owner, first.id).await.unwrap(), Some(stored).into());
     Ok(())
 }
 
