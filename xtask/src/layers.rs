@@ -10,8 +10,8 @@ use cargo_metadata::{DependencyKind, Metadata};
 
 use crate::support::workspace;
 
-/// Which crates of ours a crate may depend on: `domain ← application ← {api, storage, mcp} ← app`, and
-/// `egress ← mcp`. Adapters are not in each other's rows. Tests may see `testkit` besides.
+/// Which crates of ours a crate may depend on: `domain ← application ← {api, storage, oauth, mcp} ← app`,
+/// and `egress ← {oauth, mcp}`. Adapters are not in each other's rows. Tests may see `testkit` besides.
 const LAYERS: &[(&str, &[&str])] = &[
     ("connectors-domain", &[]),
     ("connectors-application", &["connectors-domain"]),
@@ -19,6 +19,7 @@ const LAYERS: &[(&str, &[&str])] = &[
     ("connectors-api", &["connectors-domain", "connectors-application"]),
     ("connectors-storage", &["connectors-domain", "connectors-application"]),
     ("connectors-mcp", &["connectors-domain", "connectors-application", "connectors-egress"]),
+    ("connectors-oauth", &["connectors-domain", "connectors-application", "connectors-egress"]),
     (
         "connectors-app",
         &[
@@ -28,6 +29,7 @@ const LAYERS: &[(&str, &[&str])] = &[
             "connectors-api",
             "connectors-storage",
             "connectors-mcp",
+            "connectors-oauth",
         ],
     ),
     (TESTKIT, &["connectors-domain", "connectors-application"]),
@@ -44,12 +46,12 @@ const DOMAIN: (&str, &[&str]) = ("connectors-domain", &["jiff", "secrecy", "this
 const HOMES: &[Home] = &[
     Home {
         packages: &["reqwest*", "hyper*", "awc", "isahc", "surf", "rmcp*"],
-        crates: &["connectors-egress", "connectors-mcp"],
+        crates: &["connectors-egress", "connectors-mcp", "connectors-oauth"],
         reason: "every request to a host that somebody named leaves through the guarded client",
     },
     Home {
         packages: &["http", "http-body*", "headers"],
-        crates: &["connectors-egress", "connectors-mcp"],
+        crates: &["connectors-egress", "connectors-mcp", "connectors-oauth"],
         reason: "only adapters know of HTTP, and actix-web brings header types of its own",
     },
     Home {
@@ -73,7 +75,14 @@ const HOMES: &[Home] = &[
     },
     Home {
         packages: &["serde*"],
-        crates: &["connectors-api", "connectors-storage", "connectors-mcp", "connectors-app", "xtask"],
+        crates: &[
+            "connectors-api",
+            "connectors-storage",
+            "connectors-mcp",
+            "connectors-oauth",
+            "connectors-app",
+            "xtask",
+        ],
         reason: "forms on the wire, in rows and in files belong to adapters",
     },
     Home {

@@ -32,6 +32,8 @@ pub struct ApiConfig {
     pub max_connections_per_worker: usize,
     /// How long requests under way may take to end once the service stops, in whole seconds.
     pub shutdown_timeout: Duration,
+    /// The client ID metadata document, as JSON, if the service publishes one.
+    pub client_metadata: Option<String>,
     /// Tells this process from others in request ids.
     pub instance: [u8; 4],
 }

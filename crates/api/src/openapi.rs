@@ -2,7 +2,7 @@
 
 use utoipa::OpenApi;
 
-use crate::routes::{callback, connectors, mcp, system};
+use crate::routes::{callback, client, connectors, mcp, system};
 
 #[derive(OpenApi)]
 #[openapi(
@@ -22,6 +22,7 @@ use crate::routes::{callback, connectors, mcp, system};
         mcp::relay,
         callback::finish,
         callback::look,
+        client::document,
         system::healthz,
         system::readyz,
         system::metrics,

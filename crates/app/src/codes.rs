@@ -38,6 +38,44 @@ const fn explain(code: DisconnectCode) -> (&'static str, &'static str) {
         DisconnectCode::AuthorizationExpired => {
             ("The user did not finish the authorization in time.", "Connect again, and finish it at the new address.")
         }
+        DisconnectCode::AuthorizationRefused => {
+            ("The user, or the authorization server, said no.", "Connect again to be asked once more.")
+        }
+        DisconnectCode::AuthorizationServerUnreachable => (
+            "No connection to the authorization server of the server came about.",
+            "Connect again later; if it stays so, ask whoever runs the server.",
+        ),
+        DisconnectCode::AuthorizationServerTimeout => (
+            "The authorization server of the server did not answer in time.",
+            "Connect again later; if it stays so, ask whoever runs the server.",
+        ),
+        DisconnectCode::AuthorizationMetadataInvalid => (
+            "The metadata of the server or of its authorization server break the rules; the reason says which one.",
+            "Tell whoever runs the server. An operator can allow known departures in a preset's `quirks`.",
+        ),
+        DisconnectCode::PkceUnsupported => (
+            "The authorization server does not advertise PKCE with S256, without which codes can be stolen.",
+            "Tell whoever runs the server. An operator who knows better sets `assume_pkce` in a preset's `quirks`.",
+        ),
+        DisconnectCode::ClientRequired => (
+            "The authorization server takes only clients that it knows, and none was given.",
+            "Register this service there, and make the connector anew with the `client_id` that you get.",
+        ),
+        DisconnectCode::ClientRejected => (
+            "The authorization server does not accept the client, or the client belongs to another one.",
+            "Check `client_id` and `client_secret`, and make the connector anew with the right ones.",
+        ),
+        DisconnectCode::RegistrationFailed => (
+            "The authorization server did not register this service.",
+            "Connect again later, or make the connector anew with a `client_id`.",
+        ),
+        DisconnectCode::TokenExchangeFailed => {
+            ("The authorization server did not exchange the code.", "Connect again.")
+        }
+        DisconnectCode::TokenResponseInvalid => (
+            "The authorization server's answer holds no token that can be used.",
+            "Tell whoever runs the authorization server.",
+        ),
         DisconnectCode::CredentialRejected => (
             "The server refuses the credential that it was given: it has expired, was revoked, or is another server's.",
             "Connect with a new credential.",

@@ -9,6 +9,7 @@ mod egress;
 mod error;
 mod layers;
 mod log;
+mod oauth;
 mod reference;
 mod server;
 mod table;
@@ -26,6 +27,7 @@ pub use self::egress::EgressSettings;
 pub use self::error::{Origin, SettingsError};
 pub use self::layers::SettingsFile;
 pub use self::log::{LogFormat, LogSettings};
+pub use self::oauth::OAuthSettings;
 pub use self::reference::reference;
 pub use self::server::ServerSettings;
 pub use self::table::{Fallback, Kind, SETTINGS, Setting};
@@ -44,6 +46,8 @@ pub struct Settings {
     pub egress: EgressSettings,
     /// What users may do.
     pub connector: ConnectorSettings,
+    /// This service as a client of authorization servers.
+    pub oauth: OAuthSettings,
     /// How calls are relayed.
     pub relay: RelaySettings,
     /// How long a connect may spend on finding out what a server speaks.
@@ -95,6 +99,7 @@ impl Settings {
             auth: values.required_text(&table::AUTH_MODE)?.read(|mode| (mode == "none").then_some(AuthMode::None))?,
             egress: EgressSettings::take(values)?,
             connector: ConnectorSettings::take(values)?,
+            oauth: OAuthSettings::take(values)?,
             relay: RelaySettings::take(values)?,
             probe_timeout: values.seconds(&table::PROBE_TIMEOUT)?,
             log: LogSettings::take(values)?,

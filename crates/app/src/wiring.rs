@@ -5,10 +5,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use connectors_api::{ApiConfig, Server};
-use connectors_application::ports::{Clock, Entropy};
+use connectors_application::ports::{Clock, Entropy, Registrations};
 use connectors_application::{ConnectorService, Ports, ServiceConfig};
 use connectors_egress::{BuildError, Egress, Limits, OwnEndpoint, Policy};
 use connectors_mcp::{McpClient, McpConfig};
+use connectors_oauth::{AuthorizationClient, OAuthConfig, client_metadata_document};
 use connectors_storage::{Checked, Migrations, OpenError, Store, StoreSettings};
 use url::Url;
 
@@ -16,22 +17,30 @@ use crate::application::StartError;
 use crate::platform::{SystemClock, SystemEntropy};
 use crate::settings::Settings;
 
-/// What a probe may take beyond its own limit: the writing down of what it has found.
+/// What a connect may take beyond its parts' own limits: the writing down of what they have found.
 const PROBE_MARGIN: Duration = Duration::from_secs(5);
 
 /// A server over freshly made parts.
 pub(crate) async fn server(settings: &Settings, listener: TcpListener, public_url: Url) -> Result<Server, StartError> {
     let bound = listener.local_addr().map_err(StartError::Server)?;
     let egress = egress(settings, own_endpoints(settings, bound))?;
-    let store = Store::open(store_settings(settings, settings.database.migrations)).await?;
+    let store = Arc::new(Store::open(store_settings(settings, settings.database.migrations)).await?);
+    let oauth = oauth_config(settings, &public_url);
     let ports = Ports {
-        connectors: Arc::new(store),
+        authorization: Arc::new(AuthorizationClient::new(
+            egress.clone(),
+            Arc::clone(&store) as Arc<dyn Registrations>,
+            Arc::new(SystemClock),
+            Arc::new(SystemEntropy),
+            oauth.clone(),
+        )),
+        connectors: store,
         mcp: Arc::new(mcp_client(settings, egress)),
         clock: Arc::new(SystemClock),
         entropy: Arc::new(SystemEntropy),
     };
-    let service = ConnectorService::new(ports, service_config(settings));
-    Server::new(listener, service, api_config(settings, public_url)).map_err(StartError::Server)
+    let service = ConnectorService::new(ports, service_config(settings, &oauth));
+    Server::new(listener, service, api_config(settings, public_url, &oauth)).map_err(StartError::Server)
 }
 
 /// Brings the database up to date, and names what was done.
@@ -102,24 +111,36 @@ fn store_settings(settings: &Settings, migrations: Migrations) -> StoreSettings 
     StoreSettings { url: database.url.clone(), keys: database.keys.clone(), migrations, limits: database.limits }
 }
 
-fn service_config(settings: &Settings) -> ServiceConfig {
+/// Who the service is towards authorization servers. It publishes a document of its own where those can fetch it.
+fn oauth_config(settings: &Settings, public_url: &Url) -> OAuthConfig {
+    let own = || {
+        let base = public_url.as_str().trim_end_matches('/');
+        (public_url.scheme() == "https").then(|| format!("{base}/oauth/client.json"))
+    };
+    let document = settings.oauth.client_metadata_url.as_ref().map(Url::to_string).or_else(own);
+    OAuthConfig::new(public_url.clone(), document, settings.oauth.client_name.clone())
+}
+
+fn service_config(settings: &Settings, oauth: &OAuthConfig) -> ServiceConfig {
     ServiceConfig {
         presets: settings.connector.presets.clone(),
         redirect_origins: settings.connector.redirect_origins.clone(),
         connectors_per_user: settings.connector.per_user,
-        probe_deadline: settings.probe_timeout + PROBE_MARGIN,
+        probe_deadline: settings.probe_timeout + oauth.prepare_timeout + PROBE_MARGIN,
+        attempt_lifetime: settings.oauth.attempt_lifetime,
         alone_since: (!settings.database.url.is_shared()).then(|| SystemClock.now()),
         target_capacity: settings.relay.cache_capacity,
         target_ttl: settings.database.url.is_shared().then_some(settings.relay.cache_ttl),
     }
 }
 
-fn api_config(settings: &Settings, public_url: Url) -> ApiConfig {
+fn api_config(settings: &Settings, public_url: Url, oauth: &OAuthConfig) -> ApiConfig {
     let server = &settings.server;
     let mut instance = [0; 4];
     SystemEntropy.fill(&mut instance);
     ApiConfig {
         public_url,
+        client_metadata: client_metadata_document(oauth).map(|document| document.to_string()),
         allowed_hosts: server.allowed_hosts.clone(),
         allowed_origins: server.allowed_origins.clone(),
         allow_loopback_hosts: settings.listens_on_loopback(),
@@ -166,16 +187,24 @@ mod tests {
 
     #[test]
     fn only_where_there_are_replicas_does_what_the_relay_keeps_grow_old() {
-        assert_eq!(service_config(&settings(&[])).target_ttl, None);
+        assert_eq!(
+            service_config(&settings(&[]), &oauth_config(&settings(&[]), &"http://127.0.0.1/".parse().unwrap()))
+                .target_ttl,
+            None
+        );
         let keys = r#"[{"id":"1","key":"AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA="}]"#;
         let shared = settings(&[("DATABASE__URL", "postgres://db.example/c"), ("ENCRYPTION__KEYS", keys)]);
-        assert_eq!(service_config(&shared).target_ttl, Some(Duration::from_secs(1)));
+        assert_eq!(
+            service_config(&shared, &oauth_config(&shared, &"http://127.0.0.1/".parse().unwrap())).target_ttl,
+            Some(Duration::from_secs(1))
+        );
     }
 
     #[test]
     fn a_loopback_listener_answers_to_loopback_names_and_its_own_way_out_does_not_lead_back() {
         let settings = settings(&[("SERVER__PUBLIC_URL", "https://connectors.example.com")]);
-        assert!(api_config(&settings, "https://connectors.example.com".parse().unwrap()).allow_loopback_hosts);
+        let public: Url = "https://connectors.example.com".parse().unwrap();
+        assert!(api_config(&settings, public.clone(), &oauth_config(&settings, &public)).allow_loopback_hosts);
         let bound = "127.0.0.1:8333".parse().unwrap();
         let egress = egress(&settings, own_endpoints(&settings, bound)).unwrap();
         let admits = |url: &str| egress.admit(&url.parse().unwrap()).is_ok();

@@ -4,9 +4,8 @@ use std::time::Duration;
 
 use connectors_domain::{
     AccessToken, Connecting, Connector, ConnectorId, ConnectorState, DisconnectCode, DisconnectReason, Event, Grant,
-    OwnerId, RedirectUrl,
+    OwnerId, RedirectUrl, ServerFacts,
 };
-use jiff::Timestamp;
 
 use crate::ports::ProbeError;
 use crate::service::{AdvanceError, to_the_end};
@@ -72,7 +71,7 @@ impl ConnectorService {
                 }
             }
             if let Some(connector) = self.begin(connector).await? {
-                return self.probe(connector, request.grant).await;
+                return self.probe(connector, request).await;
             }
         }
         Err(Error::Conflict(Conflict::Changed))
@@ -115,7 +114,7 @@ impl ConnectorService {
         if is_connected(&connector) {
             return Ok(Some(connector));
         }
-        let deadline = self.deadline();
+        let deadline = self.after(self.config.probe_deadline);
         match self.advance(connector, Event::ConnectStarted { deadline }).await {
             Ok(connector) => Ok(Some(connector)),
             Err(AdvanceError::Conflict) => Ok(None),
@@ -123,33 +122,51 @@ impl ConnectorService {
         }
     }
 
-    fn deadline(&self) -> Timestamp {
-        self.now().saturating_add(self.config.probe_deadline).unwrap_or(Timestamp::MAX)
+    async fn probe(&self, mut connector: Connector, request: Checked) -> Result<Connector, Error> {
+        let stored = connector.grant().cloned();
+        let supplied = request.grant.is_some();
+        let grant = request.grant.or_else(|| stored.clone());
+        let event = match self.probe_with(&connector, grant.as_ref()).await {
+            Ok(server) => Event::Established { grant, server },
+            // Who hands a token over wants that one to work, and no other way in.
+            Err(ProbeError::Unauthorized { challenges }) if !supplied => {
+                self.authorization(&mut connector, challenges, request.redirect_url, stored).await
+            }
+            // A token that was never seen to work is kept only while nothing speaks against it.
+            Err(error @ ProbeError::Unauthorized { .. }) => {
+                Event::Failed { reason: reason(&error, grant.is_some()), recovery: stored }
+            }
+            Err(error) => Event::Failed { reason: reason(&error, grant.is_some()), recovery: grant },
+        };
+        self.conclude(connector, event, supplied).await
     }
 
-    async fn probe(&self, connector: Connector, supplied: Option<Grant>) -> Result<Connector, Error> {
+    /// Probes the server of `connector` with the token of `grant`.
+    pub(crate) async fn probe_with(
+        &self,
+        connector: &Connector,
+        grant: Option<&Grant>,
+    ) -> Result<ServerFacts, ProbeError> {
+        let token = grant.map(|grant| grant.access_token.clone());
+        let server = self.ports.mcp.probe(connector.url.clone(), token).await?;
+        tracing::info!(
+            connector = %connector.id,
+            modern = server.modern.as_ref().map(tracing::field::display),
+            legacy = server.legacy.as_ref().map(tracing::field::display),
+            "server probed"
+        );
+        Ok(server)
+    }
+
+    /// Stores what a connect has come to, unless somebody else was quicker. `brings_token` if it was made with a token
+    /// of its own, not with one that was stored.
+    pub(crate) async fn conclude(
+        &self,
+        connector: Connector,
+        event: Event,
+        brings_token: bool,
+    ) -> Result<Connector, Error> {
         let (owner, id) = (connector.owner, connector.id);
-        let stored = connector.grant().cloned();
-        let has_own_token = supplied.is_some();
-        let grant = supplied.or_else(|| stored.clone());
-        let token = grant.as_ref().map(|grant| grant.access_token.clone());
-        let probed = self.ports.mcp.probe(connector.url.clone(), token).await;
-        let event = match probed {
-            Ok(server) => {
-                tracing::info!(
-                    connector = %id,
-                    modern = server.modern.as_ref().map(tracing::field::display),
-                    legacy = server.legacy.as_ref().map(tracing::field::display),
-                    "server probed"
-                );
-                Event::Established { grant, server }
-            }
-            Err(error) => {
-                // A token that was never seen to work is kept only while nothing speaks against it.
-                let recovery = if error == ProbeError::Unauthorized { stored } else { grant.clone() };
-                Event::Failed { reason: reason(&error, grant.is_some()), recovery }
-            }
-        };
         let mut connector = connector;
         for _ in 0..ATTEMPTS {
             match self.advance(connector, event.clone()).await {
@@ -158,10 +175,10 @@ impl ConnectorService {
                 Err(error) => return Err(error.into()),
             }
             // Deleted, disconnected or connected by somebody else while the server was probed: what they did stands,
-            // except that a token which was handed over and works is never lost for one that was there by chance.
+            // except that a token which is new and works is never lost for one that was there by chance.
             connector = match (self.find(owner, id).await?, &event) {
-                (current, Event::Established { .. }) if has_own_token && is_connected(&current) => current,
-                (current, _) if !has_own_token && is_connected(&current) => return Ok(current),
+                (current, Event::Established { .. }) if brings_token && is_connected(&current) => current,
+                (current, _) if !brings_token && is_connected(&current) => return Ok(current),
                 _ => return Err(Error::Conflict(Conflict::Changed)),
             };
         }
@@ -192,7 +209,7 @@ fn outcome(connector: Connector) -> Result<Connector, Error> {
 }
 
 /// What a person is told of a failed probe.
-fn reason(error: &ProbeError, with_credential: bool) -> DisconnectReason {
+pub(crate) fn reason(error: &ProbeError, with_credential: bool) -> DisconnectReason {
     use DisconnectCode as Code;
     match error {
         ProbeError::AddressRefused(refused) => DisconnectReason::new(Code::AddressRefused, refused.to_string()),
@@ -203,7 +220,7 @@ fn reason(error: &ProbeError, with_credential: bool) -> DisconnectReason {
         ProbeError::TimedOut => {
             DisconnectReason::new(Code::ServerTimeout, "The server did not answer in time. Connect again later.")
         }
-        ProbeError::Unauthorized => unauthorized(with_credential),
+        ProbeError::Unauthorized { .. } => unauthorized(with_credential),
         ProbeError::Status(status) => DisconnectReason::new(
             Code::ServerError,
             format!("The server answered with HTTP status {status}. Check the URL, or connect again later."),

@@ -4,6 +4,8 @@
 //! outside — storage, MCP servers, time, chance — is reached through the traits in [`ports`], which adapters implement.
 //! Nothing here knows a web framework, a database or an HTTP client.
 
+mod authorize;
+mod callback;
 mod connect;
 mod create;
 mod delete;
@@ -18,6 +20,7 @@ mod service;
 mod streams;
 mod targets;
 
+pub use callback::{CallbackOutcome, CallbackRequest};
 pub use connect::ConnectRequest;
 pub use create::CreateRequest;
 pub use error::{Conflict, Error};

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
-use connectors_domain::{Connector, ConnectorId, ConnectorState, Event, OwnerId};
+use connectors_domain::{Connector, ConnectorId, ConnectorState, Event, Grant, GrantSource, OwnerId};
 
 use crate::connect::unauthorized;
 use crate::ports::{RelayBody, RelayError, RelayMethod, RelayRequest, RelayResponse, RelayTarget, RequestHeaders};
@@ -15,7 +15,7 @@ use crate::{Conflict, ConnectorService, Error};
 pub enum RelayFailure {
     /// The connector cannot be used now; somebody has to connect it.
     Unusable(Box<Connector>),
-    /// The server failed. It is [`RelayError::Unauthorized`] never.
+    /// The server failed. It is never [`RelayError::Unauthorized`].
     Server(RelayError),
     /// The service failed, or there is no such connector.
     Service(Error),
@@ -43,20 +43,20 @@ impl ConnectorService {
         let target = self.target(owner, id).await?;
         let request =
             RelayRequest { target: Arc::clone(&target), method, headers: headers.clone(), body: body.clone() };
-        match self.ports.mcp.relay(request).await {
-            Err(RelayError::Unauthorized) => {}
+        let challenges = match self.ports.mcp.relay(request).await {
+            Err(RelayError::Unauthorized { challenges }) => challenges,
             Ok(answer) => return self.followed(owner, id, &target, answer).await,
             Err(error) => return Err(RelayFailure::Server(error)),
-        }
+        };
 
         self.targets.forget(id).await;
         let current = self.target(owner, id).await?;
         if current.access_token == target.access_token {
-            return Err(self.disconnect_rejected(owner, id, &target).await);
+            return Err(self.rejected(owner, id, &target, challenges).await);
         }
         let request = RelayRequest { target: Arc::clone(&current), method, headers, body };
         match self.ports.mcp.relay(request).await {
-            Err(RelayError::Unauthorized) => Err(self.disconnect_rejected(owner, id, &current).await),
+            Err(RelayError::Unauthorized { challenges }) => Err(self.rejected(owner, id, &current, challenges).await),
             Ok(answer) => self.followed(owner, id, &current, answer).await,
             Err(error) => Err(RelayFailure::Server(error)),
         }
@@ -95,9 +95,16 @@ impl ConnectorService {
         Ok(target)
     }
 
-    /// Disconnects a connector whose server has refused `target`'s credential, unless the connector has changed since.
-    async fn disconnect_rejected(&self, owner: OwnerId, id: ConnectorId, target: &RelayTarget) -> RelayFailure {
-        let connector = match self.find(owner, id).await {
+    /// What becomes of a connector whose server has refused `target`'s credential, unless it has changed since: a token
+    /// that the user handed over is kept for the next connect to try, and anything else leads to the user's consent.
+    async fn rejected(
+        &self,
+        owner: OwnerId,
+        id: ConnectorId,
+        target: &RelayTarget,
+        challenges: Vec<String>,
+    ) -> RelayFailure {
+        let mut connector = match self.find(owner, id).await {
             Ok(connector) => connector,
             Err(error) => return error.into(),
         };
@@ -108,8 +115,12 @@ impl ConnectorService {
         if grant.as_ref().map(|grant| &grant.access_token) != target.access_token.as_ref() {
             return RelayFailure::Service(Error::Conflict(Conflict::Changed));
         }
-        // The grant has worked before, so the next connect may try it once more.
-        let event = Event::Failed { reason: unauthorized(grant.is_some()), recovery: grant };
+        let event = match &grant {
+            Some(Grant { source: GrantSource::Supplied, .. }) => {
+                Event::Failed { reason: unauthorized(true), recovery: grant }
+            }
+            _ => self.authorization(&mut connector, challenges, None, None).await,
+        };
         match self.advance(connector, event).await {
             Ok(connector) => RelayFailure::Unusable(Box::new(connector)),
             Err(AdvanceError::Conflict) => match self.find(owner, id).await {

@@ -11,7 +11,7 @@ use jiff::Timestamp;
 use tracing::Instrument;
 
 use crate::Error;
-use crate::ports::{Clock, Connectors, Entropy, McpServer, UpdateError};
+use crate::ports::{AuthorizationServer, Clock, Connectors, Entropy, McpServer, UpdateError};
 use crate::streams::Streams;
 use crate::targets::Targets;
 
@@ -22,6 +22,8 @@ pub struct Ports {
     pub connectors: Arc<dyn Connectors>,
     /// The MCP servers.
     pub mcp: Arc<dyn McpServer>,
+    /// The authorization servers before them.
+    pub authorization: Arc<dyn AuthorizationServer>,
     /// The time.
     pub clock: Arc<dyn Clock>,
     /// Chance.
@@ -40,6 +42,8 @@ pub struct ServiceConfig {
     /// How long a probe may take at the very most, the adapter's own limits included. A connect that has not
     /// ended by then has died with its process, and another one takes over.
     pub probe_deadline: Duration,
+    /// How long a user may take to consent.
+    pub attempt_lifetime: Duration,
     /// When this process opened the store, if no other process can use it: a probe that began before then has died with
     /// the process that began it, however far its deadline is.
     pub alone_since: Option<Timestamp>,
@@ -73,6 +77,11 @@ impl ConnectorService {
 
     pub(crate) fn now(&self) -> Timestamp {
         self.ports.clock.now()
+    }
+
+    /// The instant after `time` from now.
+    pub(crate) fn after(&self, time: Duration) -> Timestamp {
+        self.now().saturating_add(time).unwrap_or(Timestamp::MAX)
     }
 
     pub(crate) async fn find(&self, owner: OwnerId, id: ConnectorId) -> Result<Connector, Error> {

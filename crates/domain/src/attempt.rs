@@ -2,7 +2,7 @@
 
 use jiff::Timestamp;
 
-use crate::{Issuer, RedirectUrl, Scopes, Secret};
+use crate::{Authority, RedirectUrl, Scopes, Secret};
 
 /// The SHA-256 of an OAuth `state`: enough to find the attempt to which a callback belongs, useless to a thief.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -15,8 +15,10 @@ pub struct AuthorizationAttempt {
     pub state_hash: StateHash,
     /// The PKCE code verifier (RFC 7636, section 4.1).
     pub verifier: Secret,
-    /// The authorization server that must answer, as its validated metadata spells it.
-    pub issuer: Issuer,
+    /// Who must answer, and where the code is exchanged.
+    pub authority: Authority,
+    /// Whether the authorization server promises to name itself in its answer (RFC 9207, section 2.3).
+    pub names_itself: bool,
     /// Where the user must go. It holds the `state`, which only the user may know.
     pub authorization_url: Secret,
     /// The redirect URI that was sent, to be repeated at the token endpoint.

@@ -3,7 +3,7 @@
 use jiff::Timestamp;
 
 use crate::{
-    AuthorizationAttempt, ClientCredentials, ConnectorId, DisconnectReason, Grant, Metadata, OwnerId, Revision,
+    AuthorizationAttempt, ClientCredentials, ConnectorId, DisconnectReason, Grant, Issuer, Metadata, OwnerId, Revision,
     ServerFacts, ServerUrl,
 };
 
@@ -20,6 +20,8 @@ pub struct Connector {
     pub url: ServerUrl,
     /// The OAuth client to use there, given by the user or by a preset.
     pub client: Option<ClientCredentials>,
+    /// The authorization server at which that client was used first. It is used at no other.
+    pub client_issuer: Option<Issuer>,
     /// What clients remember of it.
     pub metadata: Option<Metadata>,
     /// What state it is in.
@@ -58,6 +60,7 @@ pub struct Connecting {
 
 /// What a connector was before it was connected.
 #[derive(Debug, Clone, PartialEq, Eq)]
+#[expect(clippy::large_enum_variant, reason = "it lives in one connector at a time, which is moved and not collected")]
 pub enum Before {
     /// It had just been made.
     Created,
@@ -150,6 +153,7 @@ impl Connector {
             owner,
             url,
             client,
+            client_issuer: None,
             metadata,
             state: ConnectorState::Created,
             created_at: now,

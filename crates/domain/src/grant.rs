@@ -6,7 +6,7 @@ use std::fmt;
 use jiff::Timestamp;
 use thiserror::Error;
 
-use crate::Secret;
+use crate::{Authority, Secret};
 
 /// The longest token that is accepted, in bytes.
 const MAX_TOKEN: usize = 16 * 1024;
@@ -45,29 +45,6 @@ token! {
 token! {
     /// A refresh token (RFC 6749, section 1.5).
     RefreshToken
-}
-
-/// The identifier of an authorization server, exactly as its metadata spells it (RFC 8414, section 2): it is compared
-/// as text and never normalised.
-#[derive(Debug, Clone, PartialEq, Eq, Hash)]
-pub struct Issuer(String);
-
-impl Issuer {
-    /// The issuer that spells itself `text`.
-    pub fn new(text: impl Into<String>) -> Self {
-        Self(text.into())
-    }
-
-    /// The issuer's own spelling.
-    pub fn as_str(&self) -> &str {
-        &self.0
-    }
-}
-
-impl fmt::Display for Issuer {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.0)
-    }
 }
 
 /// A set of scopes (RFC 6749, section 3.3).
@@ -114,6 +91,7 @@ pub struct Grant {
 
 /// Where a grant comes from.
 #[derive(Debug, Clone, PartialEq, Eq)]
+#[expect(clippy::large_enum_variant, reason = "it lives in one connector at a time, which is moved and not collected")]
 pub enum GrantSource {
     /// The user handed the access token over; nothing is known of its life, and it cannot be renewed.
     Supplied,
@@ -125,7 +103,7 @@ pub enum GrantSource {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct IssuedGrant {
     /// Who issued it: tokens are sent to nobody else for renewal or revocation.
-    pub issuer: Issuer,
+    pub authority: Authority,
     /// What renews it.
     pub refresh_token: Option<RefreshToken>,
     /// When the access token ends; `None` where the server did not say.

@@ -6,6 +6,7 @@
 //! [`Connector::apply`].
 
 mod attempt;
+mod authority;
 mod client;
 mod connector;
 mod grant;
@@ -19,12 +20,13 @@ mod transition;
 mod url;
 
 pub use attempt::{AuthorizationAttempt, StateHash};
+pub use authority::{Authority, ClientAuthentication, ClientOrigin, Issuer, OAuthClient};
 pub use client::{ClientCredentials, ClientError};
 pub use connector::{Before, ClientState, Connected, Connecting, Connector, ConnectorState, Disconnected, Lifecycle};
-pub use grant::{AccessToken, Grant, GrantSource, IssuedGrant, Issuer, RefreshToken, Scopes, TokenError};
+pub use grant::{AccessToken, Grant, GrantSource, IssuedGrant, RefreshToken, Scopes, TokenError};
 pub use id::{ConnectorId, OwnerId, Revision};
 pub use metadata::{Metadata, MetadataError};
-pub use preset::{Preset, Presets};
+pub use preset::{Preset, Presets, Quirks};
 pub use reason::{DisconnectCode, DisconnectReason, UnknownCode};
 pub use secret::Secret;
 pub use server::{ProtocolVersion, ProtocolVersionError, ServerFacts};

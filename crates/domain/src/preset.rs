@@ -1,6 +1,6 @@
 //! Well-known servers that the operator offers.
 
-use crate::{ClientCredentials, Metadata, ServerUrl};
+use crate::{ClientCredentials, Issuer, Metadata, ServerUrl};
 
 /// A server that is offered to every user, with what a connector towards it gets when the user gives nothing of their own.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -11,6 +11,23 @@ pub struct Preset {
     pub client: Option<ClientCredentials>,
     /// What clients show of it.
     pub metadata: Option<Metadata>,
+    /// Where the server departs from the standards.
+    pub quirks: Quirks,
+}
+
+/// Where a known server departs from the standards. An operator may say so in a preset; a user never can.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Quirks {
+    /// Parameters to add to the authorization request, such as `access_type=offline`.
+    pub authorize_parameters: Vec<(String, String)>,
+    /// The scope to ask for, in place of what server and metadata say.
+    pub scope: Option<String>,
+    /// Leave out the `resource` parameter (RFC 8707).
+    pub omit_resource: bool,
+    /// An issuer to accept although the metadata that names it was found under another spelling.
+    pub trusted_issuer: Option<Issuer>,
+    /// Use PKCE with S256 although the metadata does not advertise it.
+    pub assume_pkce: bool,
 }
 
 /// The presets of an installation, in the operator's order.
@@ -60,7 +77,12 @@ mod tests {
 
     #[test]
     fn a_preset_is_found_in_any_spelling_of_its_url() {
-        let preset = |url: &str| Preset { url: ServerUrl::parse(url).unwrap(), client: None, metadata: None };
+        let preset = |url: &str| Preset {
+            url: ServerUrl::parse(url).unwrap(),
+            client: None,
+            metadata: None,
+            quirks: Quirks::default(),
+        };
         let presets = Presets::new(vec![preset("https://mcp.stripe.com"), preset("https://example.com/mcp/")]);
         let found = |url: &str| presets.find(&ServerUrl::parse(url).unwrap()).map(|preset| preset.url.as_str());
         assert_eq!(found("https://MCP.stripe.com/"), Some("https://mcp.stripe.com/"));

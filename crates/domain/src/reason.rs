@@ -38,6 +38,26 @@ codes! {
     AuthorizationRequired = "authorization_required",
     /// The user did not finish the authorization in time.
     AuthorizationExpired = "authorization_expired",
+    /// The user, or the authorization server, said no.
+    AuthorizationRefused = "authorization_refused",
+    /// No connection to the authorization server came about.
+    AuthorizationServerUnreachable = "authorization_server_unreachable",
+    /// The authorization server did not answer in time.
+    AuthorizationServerTimeout = "authorization_server_timeout",
+    /// The metadata of the server or its authorization server break the rules.
+    AuthorizationMetadataInvalid = "authorization_metadata_invalid",
+    /// The authorization server does not support PKCE with S256.
+    PkceUnsupported = "pkce_unsupported",
+    /// The authorization server takes only clients that it knows, and none was given.
+    ClientRequired = "client_required",
+    /// The authorization server does not accept the client.
+    ClientRejected = "client_rejected",
+    /// The authorization server did not register the service as a client.
+    RegistrationFailed = "registration_failed",
+    /// The authorization server did not exchange the code.
+    TokenExchangeFailed = "token_exchange_failed",
+    /// The authorization server's token response cannot be used.
+    TokenResponseInvalid = "token_response_invalid",
     /// The server refuses the credential that it was given.
     CredentialRejected = "credential_rejected",
     /// The stored credential cannot be opened: the row was changed from outside, or its key is gone.

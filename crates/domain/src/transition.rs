@@ -265,7 +265,8 @@ fn disconnected(disconnected: Disconnected) -> (ConnectorState, ChangeKind) {
 fn follows(held: Option<&Grant>, renewed: &Grant) -> bool {
     match (held.map(|grant| &grant.source), &renewed.source) {
         (Some(GrantSource::Issued(held)), GrantSource::Issued(renewed)) => {
-            held.issuer == renewed.issuer && held.generation.checked_add(1) == Some(renewed.generation)
+            held.authority.issuer == renewed.authority.issuer
+                && held.generation.checked_add(1) == Some(renewed.generation)
         }
         _ => false,
     }

@@ -3,10 +3,10 @@
 #![expect(clippy::unwrap_used, reason = "a test stops where its own premises fail")]
 
 use connectors_domain::{
-    AccessToken, AuthorizationAttempt, Before, ChangeKind, ClientState, Connected, Connecting, Connector, ConnectorId,
-    ConnectorState, DisconnectCode, DisconnectReason, Disconnected, Event, Grant, GrantSource, IssuedGrant, Issuer,
-    Lifecycle, OwnerId, ProtocolVersion, RefreshToken, Scopes, Secret, ServerFacts, ServerUrl, StateHash,
-    TransitionError,
+    AccessToken, Authority, AuthorizationAttempt, Before, ChangeKind, ClientAuthentication, ClientCredentials,
+    ClientOrigin, ClientState, Connected, Connecting, Connector, ConnectorId, ConnectorState, DisconnectCode,
+    DisconnectReason, Disconnected, Event, Grant, GrantSource, IssuedGrant, Issuer, Lifecycle, OAuthClient, OwnerId,
+    ProtocolVersion, RefreshToken, Scopes, Secret, ServerFacts, ServerUrl, StateHash, TransitionError,
 };
 use jiff::Timestamp;
 use proptest::prelude::*;
@@ -25,11 +25,26 @@ fn connector(state: ConnectorState) -> Connector {
     connector
 }
 
+fn authority() -> Authority {
+    Authority {
+        issuer: Issuer::new("https://as.example.com"),
+        token_endpoint: "https://as.example.com/token".into(),
+        revocation_endpoint: None,
+        resource: None,
+        client: OAuthClient {
+            credentials: ClientCredentials::new("id".into(), None).unwrap(),
+            authentication: ClientAuthentication::None,
+            origin: ClientOrigin::Registered,
+        },
+    }
+}
+
 fn attempt(expires_at: i64) -> AuthorizationAttempt {
     AuthorizationAttempt {
         state_hash: StateHash([3; 32]),
         verifier: Secret::new("verifier"),
-        issuer: Issuer::new("https://as.example.com"),
+        authority: authority(),
+        names_itself: false,
         authorization_url: Secret::new("https://as.example.com/authorize?state=s"),
         redirect_uri: "http://127.0.0.1:8333/api/v1/connectors/oauth/callback".into(),
         scopes: Scopes::default(),
@@ -42,7 +57,7 @@ fn issued(generation: u64) -> Grant {
     Grant {
         access_token: AccessToken::new(format!("token-{generation}")).unwrap(),
         source: GrantSource::Issued(IssuedGrant {
-            issuer: Issuer::new("https://as.example.com"),
+            authority: authority(),
             refresh_token: Some(RefreshToken::new("refresh".into()).unwrap()),
             expires_at: None,
             scopes: Scopes::default(),
@@ -211,7 +226,7 @@ fn a_renewed_grant_is_the_next_generation_of_the_same_issuer() {
     assert!(renew(Grant::supplied(AccessToken::new("t".into()).unwrap())).is_err());
     let mut elsewhere = issued(5);
     if let GrantSource::Issued(grant) = &mut elsewhere.source {
-        grant.issuer = Issuer::new("https://as.example.com/");
+        grant.authority.issuer = Issuer::new("https://as.example.com/");
     }
     assert!(renew(elsewhere).is_err());
 }

@@ -1,7 +1,7 @@
 //! What probe and relay have in common: the credential in a request's head, and what an answer's head says of its body.
 
 use connectors_domain::AccessToken;
-use http::header::{CONTENT_ENCODING, CONTENT_TYPE, TRANSFER_ENCODING};
+use http::header::{CONTENT_ENCODING, CONTENT_TYPE, TRANSFER_ENCODING, WWW_AUTHENTICATE};
 use http::{HeaderMap, HeaderName, HeaderValue};
 
 /// MCP has two content types.
@@ -29,6 +29,14 @@ pub(crate) fn bearer(token: &AccessToken) -> Option<HeaderValue> {
     // Kept out of debug output, and out of the tables by which HTTP/2 compresses headers.
     value.set_sensitive(true);
     Some(value)
+}
+
+/// The `WWW-Authenticate` fields of a 401 as they came, within bounds: what a server says of who authorizes for it.
+pub(crate) fn challenges(headers: &HeaderMap) -> Vec<String> {
+    const MOST: usize = 8;
+    const LONGEST: usize = 4096;
+    let fields = headers.get_all(WWW_AUTHENTICATE).iter().filter_map(|value| value.to_str().ok());
+    fields.filter(|field| field.len() <= LONGEST).take(MOST).map(str::to_owned).collect()
 }
 
 /// Judges the body by its head.
@@ -64,6 +72,20 @@ fn has_other_than(headers: &HeaderMap, name: HeaderName, plain: &str) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn challenges_are_kept_within_bounds() {
+        let mut map = HeaderMap::new();
+        assert!(challenges(&map).is_empty());
+        for field in ["Basic", "Bearer scope=\"a b\"", &"x".repeat(4097), &"y".repeat(4096)] {
+            map.append(WWW_AUTHENTICATE, HeaderValue::from_str(field).unwrap());
+        }
+        assert_eq!(challenges(&map), ["Basic", "Bearer scope=\"a b\"", &"y".repeat(4096)]);
+        for _ in 0..20 {
+            map.append(WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
+        }
+        assert_eq!(challenges(&map).len(), 8);
+    }
 
     fn judge(headers: &[(&'static str, &str)]) -> Media {
         let mut map = HeaderMap::new();

@@ -29,7 +29,7 @@ use tokio::time::{Instant, timeout_at};
 use self::message::{Discovered, Initialized, Message};
 use crate::McpConfig;
 use crate::client::probe_error;
-use crate::head::{Media, bearer, media};
+use crate::head::{Media, bearer, challenges, media};
 
 /// The most time that is kept for ending sessions.
 const FAREWELL: Duration = Duration::from_secs(2);
@@ -46,7 +46,9 @@ pub(crate) async fn probe(
     url: &ServerUrl,
     credential: Option<&AccessToken>,
 ) -> Result<ServerFacts, ProbeError> {
-    let credential = credential.map(|token| bearer(token).ok_or(ProbeError::Unauthorized)).transpose()?;
+    let credential = credential
+        .map(|token| bearer(token).ok_or_else(|| ProbeError::Unauthorized { challenges: Vec::new() }))
+        .transpose()?;
     let start = Instant::now();
     let farewell = (config.probe_timeout / 5).min(FAREWELL);
     let asking = config.probe_timeout.saturating_sub(farewell);
@@ -84,14 +86,16 @@ impl Probe<'_> {
     async fn ask_all(&mut self, start: Instant, time: Duration) -> Result<(), ProbeError> {
         // Half of the time: a legacy server may keep silent about a question that it does not know.
         let first = self.discover(start + time / 2).await.err();
-        if let Some(ProbeError::AddressRefused(_) | ProbeError::Unreachable(_) | ProbeError::Unauthorized) = first {
+        if let Some(ProbeError::AddressRefused(_) | ProbeError::Unreachable(_) | ProbeError::Unauthorized { .. }) =
+            first
+        {
             return first.map_or(Ok(()), Err);
         }
         if self.facts.legacy.is_some() {
             return Ok(());
         }
         match (first, self.initialize(start + time).await) {
-            (_, Err(ProbeError::Unauthorized)) => Err(ProbeError::Unauthorized),
+            (_, Err(refused @ ProbeError::Unauthorized { .. })) => Err(refused),
             (None, _) | (_, Ok(())) => Ok(()),
             (Some(first), Err(second)) => Err(more_telling(first, second)),
         }
@@ -202,7 +206,7 @@ impl Probe<'_> {
             self.sessions.push(session);
         }
         if status == StatusCode::UNAUTHORIZED {
-            return Err(ProbeError::Unauthorized);
+            return Err(ProbeError::Unauthorized { challenges: challenges(response.headers()) });
         }
         let message = match media(response.headers()) {
             _ if !(status.is_success() || status.is_client_error()) => None,

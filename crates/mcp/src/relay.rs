@@ -16,7 +16,7 @@ use reqwest::{Request, Response};
 
 use crate::McpConfig;
 use crate::client::relay_error;
-use crate::head::{EVENTS, JSON, Media, bearer, media};
+use crate::head::{EVENTS, JSON, Media, bearer, challenges, media};
 use crate::stream::Watched;
 
 /// Sends the request once, and returns with the head of the answer.
@@ -30,7 +30,7 @@ pub(crate) async fn relay(
     let response = egress.send(upstream(request)?).await.map_err(|error| relay_error(&error))?;
     let status = response.status();
     match status.as_u16() {
-        401 => return Err(RelayError::Unauthorized),
+        401 => return Err(RelayError::Unauthorized { challenges: challenges(response.headers()) }),
         // A redirect is not followed, and would mean another server to the client than to this service. 407 is about a
         // proxy that nobody asked. Of 101 and of what is no status at all, nothing can be passed on.
         200..=299 | 400..=406 | 408..=599 => {}
@@ -69,7 +69,8 @@ fn upstream(request: RelayRequest) -> Result<Request, RelayError> {
     }
     headers.insert(ACCEPT_ENCODING, HeaderValue::from_static("identity"));
     if let Some(token) = &request.target.access_token {
-        headers.insert(AUTHORIZATION, bearer(token).ok_or(RelayError::Unauthorized)?);
+        headers
+            .insert(AUTHORIZATION, bearer(token).ok_or_else(|| RelayError::Unauthorized { challenges: Vec::new() })?);
     }
     Ok(upstream)
 }

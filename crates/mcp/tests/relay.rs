@@ -525,9 +525,12 @@ async fn a_redirect_is_a_bad_answer_and_not_followed() {
 
 #[tokio::test]
 async fn statuses_that_mean_something_else_are_bad_answers() {
-    assert_eq!(outcome(Reply::json("{}").status(401)).await, Err(RelayError::Unauthorized));
-    assert_eq!(outcome(Behaviour::unauthorized("Bearer")).await, Err(RelayError::Unauthorized));
-    assert_eq!(outcome(Behaviour::status(401)).await, Err(RelayError::Unauthorized));
+    assert_eq!(outcome(Reply::json("{}").status(401)).await, Err(RelayError::Unauthorized { challenges: vec![] }));
+    assert_eq!(
+        outcome(Behaviour::unauthorized("Bearer")).await,
+        Err(RelayError::Unauthorized { challenges: vec!["Bearer".into()] })
+    );
+    assert_eq!(outcome(Behaviour::status(401)).await, Err(RelayError::Unauthorized { challenges: vec![] }));
     assert_eq!(outcome(Reply::json("{}").status(407)).await, Err(RelayError::BadAnswer(BadAnswer::Status)));
     for raw in [
         "HTTP/1.1 101 Switching Protocols\r\nconnection: upgrade\r\nupgrade: h2c\r\n\r\n",

@@ -6,7 +6,7 @@ use diesel_async::RunQueryDsl;
 
 use crate::error::Fault;
 use crate::pool::{Pool, read, transaction, write_one};
-use crate::schema::{connectors, sealing_keys, substr};
+use crate::schema::{connectors, registrations, sealing_keys, substr};
 use crate::seal::{Place, header};
 use crate::{KeyRing, OpenError};
 
@@ -70,12 +70,20 @@ async fn unneeded(pool: &Pool, id: &str) -> Result<(), OpenError> {
                 substr(connectors::sealed_client_secret, 1, length)
                     .eq(header.clone())
                     .or(substr(connectors::sealed_attempt, 1, length).eq(header.clone()))
-                    .or(substr(connectors::sealed_grant, 1, length).eq(header)),
+                    .or(substr(connectors::sealed_grant, 1, length).eq(header.clone())),
             )
             .count()
             .get_result(conn)
             .await
     })?;
+    let clients: i64 = read!(pool, |conn| {
+        registrations::table
+            .filter(substr(registrations::sealed_client, 1, length).eq(header))
+            .count()
+            .get_result(conn)
+            .await
+    })?;
+    let values = values + clients;
     if values > 0 { Err(OpenError::KeyMissing { id: id.to_owned(), values }) } else { Ok(()) }
 }
 

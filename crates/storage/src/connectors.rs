@@ -4,7 +4,7 @@ use async_trait::async_trait;
 use connectors_application::ports::{
     ConnectorPage, Connectors, InsertError, ListQuery, Removed, StoreError, UpdateError,
 };
-use connectors_domain::{ClientState, Connector, ConnectorId, OwnerId};
+use connectors_domain::{ClientState, Connector, ConnectorId, OwnerId, StateHash};
 use diesel::{BoolExpressionMethods, ExpressionMethods, OptionalExtension, QueryDsl, SelectableHelper};
 use diesel_async::RunQueryDsl;
 
@@ -94,6 +94,21 @@ impl Connectors for Store {
             })
         });
         Ok(row.await?.map(|row| row.into_connector(&self.keys, &self.told)).transpose()?)
+    }
+
+    async fn find_by_state(&self, state: StateHash) -> Result<Option<Connector>, StoreError> {
+        let pool = self.pool.clone();
+        let row = self.unit(async move {
+            read!(&pool, |conn| {
+                connectors::table
+                    .filter(connectors::attempt_state_hash.eq(state.0.as_slice()))
+                    .select(Row::as_select())
+                    .first(conn)
+                    .await
+                    .optional()
+            })
+        });
+        Ok(row.await?.map(|row: Row| row.into_connector(&self.keys, &self.told)).transpose()?)
     }
 
     /// The connectors of `owner` in order of their ids, a page at a time.

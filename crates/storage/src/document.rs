@@ -6,9 +6,11 @@
 use std::borrow::Cow;
 use std::collections::BTreeMap;
 
+use connectors_application::ports::Registration;
 use connectors_domain::{
-    AccessToken, AuthorizationAttempt, Grant, GrantSource, IssuedGrant, Issuer, Metadata, ProtocolVersion,
-    RedirectOrigins, RedirectUrl, RefreshToken, Scopes, Secret, ServerFacts, StateHash,
+    AccessToken, Authority, AuthorizationAttempt, ClientAuthentication, ClientCredentials, ClientOrigin, Grant,
+    GrantSource, IssuedGrant, Issuer, Metadata, OAuthClient, ProtocolVersion, RedirectOrigins, RedirectUrl,
+    RefreshToken, Scopes, Secret, ServerFacts, StateHash,
 };
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
@@ -30,9 +32,52 @@ struct GrantDocument<'a> {
 }
 
 #[derive(Serialize, Deserialize)]
-struct IssuedDocument<'a> {
+struct AuthorityDocument<'a> {
     #[serde(borrow)]
     issuer: Cow<'a, str>,
+    #[serde(borrow)]
+    token_endpoint: Cow<'a, str>,
+    #[serde(borrow)]
+    revocation_endpoint: Option<Cow<'a, str>>,
+    #[serde(borrow)]
+    resource: Option<Cow<'a, str>>,
+    #[serde(borrow)]
+    client: ClientDocument<'a>,
+}
+
+#[derive(Serialize, Deserialize)]
+struct ClientDocument<'a> {
+    #[serde(borrow)]
+    id: Cow<'a, str>,
+    #[serde(borrow)]
+    secret: Option<Cow<'a, str>>,
+    authentication: AuthenticationName,
+    origin: OriginName,
+    /// Of a registration: when the secret ends.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    expires_at: Option<i64>,
+}
+
+#[derive(Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+enum AuthenticationName {
+    None,
+    ClientSecretBasic,
+    ClientSecretPost,
+}
+
+#[derive(Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+enum OriginName {
+    Given,
+    MetadataDocument,
+    Registered,
+}
+
+#[derive(Serialize, Deserialize)]
+struct IssuedDocument<'a> {
+    #[serde(borrow)]
+    authority: AuthorityDocument<'a>,
     #[serde(borrow)]
     refresh_token: Option<Cow<'a, str>>,
     expires_at: Option<i64>,
@@ -47,7 +92,8 @@ struct AttemptDocument<'a> {
     #[serde(borrow)]
     verifier: Cow<'a, str>,
     #[serde(borrow)]
-    issuer: Cow<'a, str>,
+    authority: AuthorityDocument<'a>,
+    names_itself: bool,
     #[serde(borrow)]
     authorization_url: Cow<'a, str>,
     #[serde(borrow)]
@@ -69,7 +115,7 @@ pub(crate) fn from_grant(grant: &Grant) -> Result<Vec<u8>, DocumentError> {
     let issued = match &grant.source {
         GrantSource::Supplied => None,
         GrantSource::Issued(issued) => Some(IssuedDocument {
-            issuer: issued.issuer.as_str().into(),
+            authority: from_authority(&issued.authority),
             refresh_token: issued.refresh_token.as_ref().map(|token| token.expose().into()),
             expires_at: issued.expires_at.map(Timestamp::as_microsecond),
             scopes: issued.scopes.to_string(),
@@ -84,7 +130,7 @@ pub(crate) fn to_grant(text: &Secret) -> Result<Grant, DocumentError> {
     let source = match document.issued {
         None => GrantSource::Supplied,
         Some(issued) => GrantSource::Issued(IssuedGrant {
-            issuer: Issuer::new(issued.issuer),
+            authority: to_authority(issued.authority)?,
             refresh_token: issued
                 .refresh_token
                 .map(|token| RefreshToken::new(token.into_owned()))
@@ -99,11 +145,76 @@ pub(crate) fn to_grant(text: &Secret) -> Result<Grant, DocumentError> {
     Ok(Grant { access_token, source })
 }
 
+fn from_authority(authority: &Authority) -> AuthorityDocument<'_> {
+    AuthorityDocument {
+        issuer: authority.issuer.as_str().into(),
+        token_endpoint: authority.token_endpoint.as_str().into(),
+        revocation_endpoint: authority.revocation_endpoint.as_deref().map(Into::into),
+        resource: authority.resource.as_deref().map(Into::into),
+        client: from_client(&authority.client, None),
+    }
+}
+
+fn to_authority(document: AuthorityDocument<'_>) -> Result<Authority, DocumentError> {
+    Ok(Authority {
+        issuer: Issuer::new(document.issuer),
+        token_endpoint: document.token_endpoint.into_owned(),
+        revocation_endpoint: document.revocation_endpoint.map(Cow::into_owned),
+        resource: document.resource.map(Cow::into_owned),
+        client: to_client(document.client)?.client,
+    })
+}
+
+fn from_client(client: &OAuthClient, expires_at: Option<Timestamp>) -> ClientDocument<'_> {
+    ClientDocument {
+        id: client.credentials.id().into(),
+        secret: client.credentials.secret().map(|secret| secret.expose().into()),
+        authentication: match client.authentication {
+            ClientAuthentication::None => AuthenticationName::None,
+            ClientAuthentication::SecretBasic => AuthenticationName::ClientSecretBasic,
+            ClientAuthentication::SecretPost => AuthenticationName::ClientSecretPost,
+        },
+        origin: match client.origin {
+            ClientOrigin::Given => OriginName::Given,
+            ClientOrigin::MetadataDocument => OriginName::MetadataDocument,
+            ClientOrigin::Registered => OriginName::Registered,
+        },
+        expires_at: expires_at.map(Timestamp::as_microsecond),
+    }
+}
+
+fn to_client(document: ClientDocument<'_>) -> Result<Registration, DocumentError> {
+    let credentials = ClientCredentials::new(document.id.into_owned(), document.secret.map(Cow::into_owned));
+    let client = OAuthClient {
+        credentials: credentials.map_err(|_| DocumentError)?,
+        authentication: match document.authentication {
+            AuthenticationName::None => ClientAuthentication::None,
+            AuthenticationName::ClientSecretBasic => ClientAuthentication::SecretBasic,
+            AuthenticationName::ClientSecretPost => ClientAuthentication::SecretPost,
+        },
+        origin: match document.origin {
+            OriginName::Given => ClientOrigin::Given,
+            OriginName::MetadataDocument => ClientOrigin::MetadataDocument,
+            OriginName::Registered => ClientOrigin::Registered,
+        },
+    };
+    Ok(Registration { client, expires_at: document.expires_at.map(time).transpose()? })
+}
+
+pub(crate) fn from_registration(registration: &Registration) -> Result<Vec<u8>, DocumentError> {
+    write(&from_client(&registration.client, registration.expires_at))
+}
+
+pub(crate) fn to_registration(text: &Secret) -> Result<Registration, DocumentError> {
+    to_client(read(text.expose())?)
+}
+
 pub(crate) fn from_attempt(attempt: &AuthorizationAttempt) -> Result<Vec<u8>, DocumentError> {
     write(&AttemptDocument {
         state_hash: attempt.state_hash.0,
         verifier: attempt.verifier.expose().into(),
-        issuer: attempt.issuer.as_str().into(),
+        authority: from_authority(&attempt.authority),
+        names_itself: attempt.names_itself,
         authorization_url: attempt.authorization_url.expose().into(),
         redirect_uri: attempt.redirect_uri.as_str().into(),
         scopes: attempt.scopes.to_string(),
@@ -117,7 +228,8 @@ pub(crate) fn to_attempt(text: &Secret) -> Result<AuthorizationAttempt, Document
     Ok(AuthorizationAttempt {
         state_hash: StateHash(document.state_hash),
         verifier: Secret::new(document.verifier),
-        issuer: Issuer::new(document.issuer),
+        authority: to_authority(document.authority)?,
+        names_itself: document.names_itself,
         authorization_url: Secret::new(document.authorization_url),
         redirect_uri: document.redirect_uri.into_owned(),
         scopes: Scopes::parse(&document.scopes),

@@ -20,6 +20,7 @@ mod pool;
 mod postgres;
 #[cfg(test)]
 mod query_plans;
+mod registrations;
 mod row;
 mod schema;
 mod seal;

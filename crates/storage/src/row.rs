@@ -7,7 +7,7 @@
 use connectors_application::ports::StoreError;
 use connectors_domain::{
     AuthorizationAttempt, Before, ClientCredentials, Connected, Connecting, Connector, ConnectorId, ConnectorState,
-    DisconnectCode, DisconnectReason, Disconnected, Grant, GrantSource, OwnerId, Revision, Secret, ServerUrl,
+    DisconnectCode, DisconnectReason, Disconnected, Grant, GrantSource, Issuer, OwnerId, Revision, Secret, ServerUrl,
 };
 use diesel::prelude::{AsChangeset, Insertable, Queryable, Selectable};
 use jiff::Timestamp;
@@ -41,6 +41,7 @@ pub(crate) struct Row {
 #[diesel(table_name = connectors, treat_none_as_null = true)]
 pub(crate) struct Content {
     client_id: Option<String>,
+    client_issuer: Option<String>,
     sealed_client_secret: Option<Vec<u8>>,
     metadata: Option<String>,
     state: String,
@@ -171,6 +172,7 @@ impl Row {
             owner: OwnerId::from_uuid(uuid(&self.owner, "owner")?),
             url: ServerUrl::parse(&self.url).map_err(|_| RowError::Column("url"))?,
             client,
+            client_issuer: content.client_issuer.as_deref().map(Issuer::new),
             metadata: content.metadata.as_deref().map(to_metadata).transpose()?,
             state,
             created_at: time(self.created_at)?,
@@ -198,6 +200,7 @@ impl Content {
         let reason = reason(&connector.state);
         Ok(Self {
             client_id: client.map(|client| client.id().to_owned()),
+            client_issuer: connector.client_issuer.as_ref().map(|issuer| issuer.as_str().to_owned()),
             sealed_client_secret: secret
                 .map(|secret| seal(CLIENT_SECRET, secret.expose().as_bytes().to_vec()))
                 .transpose()?,

@@ -8,6 +8,7 @@ diesel::table! {
         url -> Text,
         url_key -> Text,
         client_id -> Nullable<Text>,
+        client_issuer -> Nullable<Text>,
         sealed_client_secret -> Nullable<Binary>,
         metadata -> Nullable<Text>,
         state -> Text,
@@ -37,6 +38,16 @@ diesel::table! {
     sealing_keys (id) {
         id -> Text,
         canary -> Binary,
+    }
+}
+
+diesel::table! {
+    registrations (issuer, redirect_uri) {
+        issuer -> Text,
+        redirect_uri -> Text,
+        reserved_until -> Nullable<BigInt>,
+        client_id -> Nullable<Text>,
+        sealed_client -> Nullable<Binary>,
     }
 }
 

@@ -4,10 +4,10 @@
 use std::collections::BTreeMap;
 
 use connectors_domain::{
-    AccessToken, AuthorizationAttempt, Before, ClientCredentials, Connected, Connecting, Connector, ConnectorId,
-    ConnectorState, DisconnectCode, DisconnectReason, Disconnected, Grant, GrantSource, IssuedGrant, Issuer, Metadata,
-    OwnerId, ProtocolVersion, RedirectOrigins, RedirectUrl, RefreshToken, Revision, Scopes, Secret, ServerFacts,
-    ServerUrl, StateHash,
+    AccessToken, Authority, AuthorizationAttempt, Before, ClientAuthentication, ClientCredentials, ClientOrigin,
+    Connected, Connecting, Connector, ConnectorId, ConnectorState, DisconnectCode, DisconnectReason, Disconnected,
+    Grant, GrantSource, IssuedGrant, Issuer, Metadata, OAuthClient, OwnerId, ProtocolVersion, RedirectOrigins,
+    RedirectUrl, RefreshToken, Revision, Scopes, Secret, ServerFacts, ServerUrl, StateHash,
 };
 use jiff::Timestamp;
 use proptest::collection::{btree_map, vec};
@@ -18,12 +18,14 @@ use uuid::Uuid;
 /// Any connector, at its first revision.
 pub fn connector() -> BoxedStrategy<Connector> {
     let ids = (any::<u128>(), any::<u128>());
-    (ids, server_url(), option::of(client()), option::of(metadata()), state(), time(), time())
-        .prop_map(|((id, owner), url, client, metadata, state, created_at, updated_at)| Connector {
+    let client = (option::of(client()), option::of(server_url()));
+    (ids, server_url(), client, option::of(metadata()), state(), time(), time())
+        .prop_map(|((id, owner), url, (client, client_issuer), metadata, state, created_at, updated_at)| Connector {
             id: ConnectorId::from_uuid(Uuid::from_u128(id)),
             owner: OwnerId::from_uuid(Uuid::from_u128(owner)),
             url,
             client,
+            client_issuer: client_issuer.map(|issuer| Issuer::new(issuer.as_str())),
             metadata,
             state,
             created_at,
@@ -54,10 +56,10 @@ pub fn state() -> BoxedStrategy<ConnectorState> {
 
 /// Any grant.
 pub fn grant() -> BoxedStrategy<Grant> {
-    let issued = (text(), option::of(token()), option::of(time()), scopes(), any::<u64>()).prop_map(
-        |(issuer, refresh_token, expires_at, scopes, generation)| {
+    let issued = (authority(), option::of(token()), option::of(time()), scopes(), any::<u64>()).prop_map(
+        |(authority, refresh_token, expires_at, scopes, generation)| {
             GrantSource::Issued(IssuedGrant {
-                issuer: Issuer::new(issuer),
+                authority,
                 refresh_token: refresh_token.and_then(|token| RefreshToken::new(token).ok()),
                 expires_at,
                 scopes,
@@ -76,13 +78,22 @@ pub fn grant() -> BoxedStrategy<Grant> {
 /// Any attempt.
 pub fn attempt() -> BoxedStrategy<AuthorizationAttempt> {
     let secrets = (any::<[u8; 32]>(), text(), text());
-    (secrets, text(), text(), scopes(), option::of(redirect_url()), time())
+    let authority = (authority(), any::<bool>());
+    (secrets, authority, text(), scopes(), option::of(redirect_url()), time())
         .prop_map(
-            |((state_hash, verifier, authorization_url), issuer, redirect_uri, scopes, redirect_url, expires_at)| {
+            |(
+                (state_hash, verifier, authorization_url),
+                (authority, names_itself),
+                redirect_uri,
+                scopes,
+                redirect_url,
+                expires_at,
+            )| {
                 AuthorizationAttempt {
                     state_hash: StateHash(state_hash),
                     verifier: Secret::new(verifier),
-                    issuer: Issuer::new(issuer),
+                    authority,
+                    names_itself,
                     authorization_url: Secret::new(authorization_url),
                     redirect_uri,
                     scopes,
@@ -91,6 +102,33 @@ pub fn attempt() -> BoxedStrategy<AuthorizationAttempt> {
                 }
             },
         )
+        .boxed()
+}
+
+/// Any authorization server with the service as its client.
+pub fn authority() -> BoxedStrategy<Authority> {
+    (text(), text(), option::of(text()), option::of(text()), oauth_client())
+        .prop_map(|(issuer, token_endpoint, revocation_endpoint, resource, client)| Authority {
+            issuer: Issuer::new(issuer),
+            token_endpoint,
+            revocation_endpoint,
+            resource,
+            client,
+        })
+        .boxed()
+}
+
+/// Any way of being a client of an authorization server.
+pub fn oauth_client() -> BoxedStrategy<OAuthClient> {
+    let authentication = prop_oneof![
+        Just(ClientAuthentication::None),
+        Just(ClientAuthentication::SecretBasic),
+        Just(ClientAuthentication::SecretPost),
+    ];
+    let origin =
+        prop_oneof![Just(ClientOrigin::Given), Just(ClientOrigin::MetadataDocument), Just(ClientOrigin::Registered),];
+    (client(), authentication, origin)
+        .prop_map(|(credentials, authentication, origin)| OAuthClient { credentials, authentication, origin })
         .boxed()
 }
 

@@ -7,7 +7,7 @@ use async_trait::async_trait;
 use connectors_application::ports::{
     ConnectorPage, Connectors, InsertError, ListQuery, Removed, StoreError, UpdateError,
 };
-use connectors_domain::{Connector, ConnectorId, OwnerId};
+use connectors_domain::{Connector, ConnectorId, OwnerId, StateHash};
 use thiserror::Error;
 
 /// The methods of [`Connectors`].
@@ -17,6 +17,8 @@ pub enum Method {
     Insert,
     /// [`Connectors::find`].
     Find,
+    /// [`Connectors::find_by_state`].
+    FindByState,
     /// [`Connectors::list`].
     List,
     /// [`Connectors::update`].
@@ -130,6 +132,10 @@ impl<S: Connectors> Connectors for Failing<S> {
 
     async fn find(&self, owner: OwnerId, id: ConnectorId) -> Result<Option<Connector>, StoreError> {
         self.call(Method::Find, self.inner.find(owner, id)).await
+    }
+
+    async fn find_by_state(&self, state: StateHash) -> Result<Option<Connector>, StoreError> {
+        self.call(Method::FindByState, self.inner.find_by_state(state)).await
     }
 
     async fn list(&self, owner: OwnerId, query: ListQuery) -> Result<ConnectorPage, StoreError> {

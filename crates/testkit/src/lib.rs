@@ -1,6 +1,8 @@
-//! Memory store, contract suites of the ports, fault decorators, clocks and a scriptable MCP server, for tests.
+//! Memory store, contract suites of the ports, fault decorators, clocks, a scriptable MCP server and a strict
+//! authorization server, for tests.
 
 pub mod arbitrary;
+pub mod authorization_server;
 mod clock;
 pub mod contract;
 mod entropy;
@@ -8,6 +10,7 @@ pub mod faults;
 pub mod http;
 pub mod mcp_server;
 mod store;
+mod wire;
 
 pub use clock::ManualClock;
 pub use entropy::SeededEntropy;

@@ -9,7 +9,7 @@ use async_trait::async_trait;
 use connectors_application::ports::{
     ConnectorPage, Connectors, InsertError, ListQuery, Removed, StoreError, UpdateError,
 };
-use connectors_domain::{Connector, ConnectorId, OwnerId};
+use connectors_domain::{Connector, ConnectorId, OwnerId, StateHash};
 
 /// Keeps connectors in memory. Clones share what they keep.
 #[derive(Debug, Clone, Default)]
@@ -56,6 +56,11 @@ impl Connectors for MemoryStore {
 
     async fn find(&self, owner: OwnerId, id: ConnectorId) -> Result<Option<Connector>, StoreError> {
         Ok(self.rows().get(&id).filter(|row| row.owner == owner).cloned())
+    }
+
+    async fn find_by_state(&self, state: StateHash) -> Result<Option<Connector>, StoreError> {
+        let waits = |row: &&Connector| row.attempt().is_some_and(|attempt| attempt.state_hash == state);
+        Ok(self.rows().values().find(waits).cloned())
     }
 
     async fn list(&self, owner: OwnerId, query: ListQuery) -> Result<ConnectorPage, StoreError> {

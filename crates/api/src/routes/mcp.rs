@@ -126,7 +126,9 @@ fn server_problem(error: &RelayError) -> Problem {
         RelayError::TimedOut => {
             Problem::new(Kind::GatewayTimeout, "The MCP server did not answer in time. Try again later.")
         }
-        RelayError::Unauthorized => Problem::new(Kind::BadGateway, "The MCP server does not take the credential."),
+        RelayError::Unauthorized { .. } => {
+            Problem::new(Kind::BadGateway, "The MCP server does not take the credential.")
+        }
         RelayError::BadAnswer(what) => {
             Problem::new(Kind::BadGateway, format!("The MCP server {what}. Tell whoever runs it."))
         }

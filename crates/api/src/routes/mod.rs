@@ -1,6 +1,7 @@
 //! The paths of the service, and what every handler can reach.
 
 pub(crate) mod callback;
+pub(crate) mod client;
 pub(crate) mod connectors;
 mod console;
 pub(crate) mod docs;
@@ -45,6 +46,7 @@ pub(crate) fn guarded(config: &mut web::ServiceConfig) {
         .service(web::resource("/").route(web::get().to(console::page)))
         .service(web::resource("/console.css").route(web::get().to(console::style)))
         .service(web::resource("/console.js").route(web::get().to(console::script)))
+        .service(web::resource("/oauth/client.json").route(web::get().to(client::document)))
         .service(web::resource("/docs").route(web::get().to(docs::page)))
         .service(web::resource("/openapi.json").route(web::get().to(docs::document)))
         .service(

@@ -6,11 +6,13 @@ use std::time::Duration;
 
 use connectors_api::{ApiConfig, Server};
 use connectors_application::ports::{
-    AddressRefused, Connectors, McpServer, MockMcpServer, ProbeError, RelayBody, RelayResponse, ResponseHeaders,
+    AddressRefused, Connectors, McpServer, MockAuthorizationServer, MockMcpServer, PrepareError, ProbeError, RelayBody,
+    RelayResponse, ResponseHeaders,
 };
 use connectors_application::{ConnectorService, Ports, ServiceConfig};
 use connectors_domain::{
-    ClientCredentials, Metadata, Preset, Presets, ProtocolVersion, RedirectOrigins, ServerFacts, ServerUrl,
+    ClientCredentials, Metadata, Preset, Presets, ProtocolVersion, Quirks, RedirectOrigins, ServerFacts, ServerUrl,
+    StateHash,
 };
 use connectors_testkit::{ManualClock, MemoryStore, SeededEntropy};
 use jiff::Timestamp;
@@ -55,6 +57,7 @@ pub(crate) fn config() -> ApiConfig {
         workers: 1,
         max_connections_per_worker: 100,
         shutdown_timeout: Duration::from_secs(2),
+        client_metadata: None,
         instance: [0, 0, 0, 1],
     }
 }
@@ -75,7 +78,7 @@ pub(crate) fn mcp() -> MockMcpServer {
         match url.as_url().host_str() {
             Some("up.example.com") => Ok(facts),
             Some("locked.example.com") if token.is_some_and(|token| token.expose() == "good") => Ok(facts),
-            Some("locked.example.com") => Err(ProbeError::Unauthorized),
+            Some("locked.example.com") => Err(ProbeError::Unauthorized { challenges: vec![] }),
             Some("broken.example.com") => Err(ProbeError::Status(500)),
             _ => Err(ProbeError::Unreachable("it is away")),
         }
@@ -101,10 +104,15 @@ pub(crate) fn service(connectors: Arc<dyn Connectors>, mcp: Arc<dyn McpServer>) 
         url: ServerUrl::parse("https://preset.example.com").unwrap(),
         client: Some(client),
         metadata: Some(metadata),
+        quirks: Quirks::default(),
     };
+    let mut authorization = MockAuthorizationServer::new();
+    authorization.expect_prepare().returning(|_| Err(PrepareError::NotOffered));
+    authorization.expect_state_hash().returning(|_| StateHash([0; 32]));
     let ports = Ports {
         connectors,
         mcp,
+        authorization: Arc::new(authorization),
         clock: Arc::new(ManualClock::new(Timestamp::from_second(1_800_000_000).unwrap())),
         entropy: Arc::new(SeededEntropy::new(1)),
     };
@@ -113,6 +121,7 @@ pub(crate) fn service(connectors: Arc<dyn Connectors>, mcp: Arc<dyn McpServer>) 
         redirect_origins: RedirectOrigins::Loopback,
         connectors_per_user: 5,
         probe_deadline: Duration::from_secs(30),
+        attempt_lifetime: Duration::from_mins(10),
         alone_since: None,
         target_capacity: 100,
         target_ttl: None,

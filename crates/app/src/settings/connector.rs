@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use connectors_domain::{ClientCredentials, Metadata, Preset, Presets, RedirectOrigins, ServerUrl};
+use connectors_domain::{ClientCredentials, Issuer, Metadata, Preset, Presets, Quirks, RedirectOrigins, ServerUrl};
 use serde::Deserialize;
 use serde_json::Value as Json;
 
@@ -35,6 +35,30 @@ struct Entry {
     client_id: Option<String>,
     client_secret: Option<String>,
     metadata: Option<BTreeMap<String, String>>,
+    #[serde(default)]
+    quirks: QuirksEntry,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+struct QuirksEntry {
+    authorize_parameters: BTreeMap<String, String>,
+    scope: Option<String>,
+    omit_resource: bool,
+    trusted_issuer: Option<String>,
+    assume_pkce: bool,
+}
+
+impl From<QuirksEntry> for Quirks {
+    fn from(entry: QuirksEntry) -> Self {
+        Self {
+            authorize_parameters: entry.authorize_parameters.into_iter().collect(),
+            scope: entry.scope,
+            omit_resource: entry.omit_resource,
+            trusted_issuer: entry.trusted_issuer.map(Issuer::new),
+            assume_pkce: entry.assume_pkce,
+        }
+    }
 }
 
 impl ConnectorSettings {
@@ -65,11 +89,12 @@ fn read_preset(entry: &Json) -> Result<Preset, String> {
         client: ClientCredentials::from_parts(entry.client_id, entry.client_secret)
             .map_err(|error| format!("{}: {error}", error.field()))?,
         metadata: entry.metadata.map(Metadata::new).transpose().map_err(|error| format!("metadata: {error}"))?,
+        quirks: entry.quirks.into(),
     })
 }
 
 fn built_in((url, name, description): (&str, &str, &str)) -> Option<Preset> {
     let metadata = [("name", name), ("description", description)].map(|(key, text)| (key.to_owned(), text.to_owned()));
     let metadata = Metadata::new(BTreeMap::from(metadata)).ok();
-    ServerUrl::parse(url).ok().map(|url| Preset { url, client: None, metadata })
+    ServerUrl::parse(url).ok().map(|url| Preset { url, client: None, metadata, quirks: Quirks::default() })
 }

@@ -218,9 +218,9 @@ settings! {
         "How long an unused connection to a server is kept open.";
 
     CONNECTOR_PRESETS = "connector" "presets",
-        List("objects {\"url\": URL} with optional \"client_id\", \"client_secret\" and \"metadata\""),
+        List("objects {\"url\": URL} with optional \"client_id\", \"client_secret\", \"metadata\" and \"quirks\""),
         Described("Stripe, Box and GitHub, without credentials"),
-        "Well-known servers that are offered to every user, with the OAuth client and the metadata that a connector towards them gets.";
+        "Well-known servers that are offered to every user, with the OAuth client and the metadata that a connector towards them gets. `quirks` says where a server departs from the standards: \"authorize_parameters\" (object of texts), \"scope\", \"omit_resource\", \"trusted_issuer\", \"assume_pkce\".";
     CONNECTOR_REDIRECT_ORIGINS = "connector" "redirect_origins",
         List("origins such as https://app.example.com, https unless they are loopback"),
         Described("every loopback origin"),
@@ -229,6 +229,19 @@ settings! {
         Count { min: 1, max: 1_000_000, unit: "connectors" },
         Value("500"),
         "How many connectors a user may have.";
+
+    OAUTH_CLIENT_METADATA_URL = "oauth" "client_metadata_url",
+        Text("an https URL"),
+        Described("the service's own document, `/oauth/client.json` under `server.public_url`, if that is https; else none"),
+        "The client id of this service at authorization servers that take client metadata documents: the URL of such a document.";
+    OAUTH_CLIENT_NAME = "oauth" "client_name",
+        Text("1 to 100 characters that can be shown"),
+        Value("Connectors"),
+        "The name of this service on the consent pages of authorization servers.";
+    OAUTH_ATTEMPT_LIFETIME = "oauth" "attempt_lifetime",
+        Seconds { min: 60.0, max: 3600.0 },
+        Value("600"),
+        "How long a user may take to consent.";
 
     RELAY_FIRST_BYTE_TIMEOUT = "relay" "first_byte_timeout",
         Seconds { min: 0.1, max: 3600.0 },

@@ -239,7 +239,7 @@ fn a_key_that_is_no_setting_is_refused_with_the_nearest() {
             "[relay.cache]\nttl = 1",
             "relay.cache (file connectors.toml): there is no such setting; the nearest is relay.cache_ttl",
         ),
-        ("[oauth]\n", "oauth (file connectors.toml): there is no such setting; the nearest is "),
+        ("[webhooks]\n", "webhooks (file connectors.toml): there is no such setting; the nearest is "),
         (
             "[Server]\nlisten = 'x'",
             "Server.listen (file connectors.toml): there is no such setting; the nearest is server.listen",

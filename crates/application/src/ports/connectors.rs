@@ -3,7 +3,7 @@
 use std::error::Error as StdError;
 
 use async_trait::async_trait;
-use connectors_domain::{ClientState, Connector, ConnectorId, OwnerId};
+use connectors_domain::{ClientState, Connector, ConnectorId, OwnerId, StateHash};
 use thiserror::Error;
 
 /// The repository of connectors.
@@ -22,11 +22,14 @@ pub trait Connectors: Send + Sync + 'static {
     /// The connector `id` of `owner`.
     async fn find(&self, owner: OwnerId, id: ConnectorId) -> Result<Option<Connector>, StoreError>;
 
+    /// The connector that waits for the authorization whose `state` has this hash, whoever it belongs to.
+    async fn find_by_state(&self, state: StateHash) -> Result<Option<Connector>, StoreError>;
+
     /// The connectors of `owner` in order of their ids, a page at a time.
     async fn list(&self, owner: OwnerId, query: ListQuery) -> Result<ConnectorPage, StoreError>;
 
     /// Stores `connector` in place of the stored one, if that still has the revision from which this one was made, and
-    /// returns it with the next revision. Only state, metadata, client and `updated_at` may differ.
+    /// returns it with the next revision. Only state, metadata, client, its issuer and `updated_at` may differ.
     async fn update(&self, connector: Connector) -> Result<Connector, UpdateError>;
 
     /// Removes the connector `id` of `owner`, also if what is stored of it makes no sense, and returns what was removed.

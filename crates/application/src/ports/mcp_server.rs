@@ -44,7 +44,10 @@ pub enum ProbeError {
     TimedOut,
     /// The server answered 401: it wants a credential, or another one.
     #[error("the server demands authorization")]
-    Unauthorized,
+    Unauthorized {
+        /// Its `WWW-Authenticate` fields as they came, at most 8 of at most 4096 bytes each.
+        challenges: Vec<String>,
+    },
     /// The server answered with an HTTP status that is no success and no sign of an era.
     #[error("the server answered with status {0}")]
     Status(u16),

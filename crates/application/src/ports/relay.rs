@@ -119,7 +119,10 @@ pub enum RelayError {
     TimedOut,
     /// The server answered 401.
     #[error("the server does not take the credential")]
-    Unauthorized,
+    Unauthorized {
+        /// Its `WWW-Authenticate` fields as they came, at most 8 of at most 4096 bytes each. They are never passed back.
+        challenges: Vec<String>,
+    },
     /// The server answered with something that may not pass, or did not answer.
     #[error("the server {0}")]
     BadAnswer(BadAnswer),

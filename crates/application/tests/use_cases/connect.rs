@@ -32,7 +32,7 @@ async fn each_failure_of_a_probe_has_its_code_and_can_be_left() {
         (ProbeError::AddressRefused(AddressRefused("no".into())), DisconnectCode::AddressRefused),
         (ProbeError::Unreachable("it is away"), DisconnectCode::ServerUnreachable),
         (ProbeError::TimedOut, DisconnectCode::ServerTimeout),
-        (ProbeError::Unauthorized, DisconnectCode::AuthorizationRequired),
+        (ProbeError::Unauthorized { challenges: vec![] }, DisconnectCode::AuthorizationRequired),
         (ProbeError::Status(500), DisconnectCode::ServerError),
         (ProbeError::NotMcp, DisconnectCode::NotMcp),
         (ProbeError::UnsupportedVersion, DisconnectCode::UnsupportedVersion),
@@ -53,8 +53,12 @@ async fn each_failure_of_a_probe_has_its_code_and_can_be_left() {
 #[tokio::test]
 async fn a_token_is_kept_while_nothing_speaks_against_it() {
     let mut mcp = mcp();
-    let outcomes =
-        [Err(ProbeError::Unreachable("it is away")), Ok(facts()), Err(ProbeError::Unauthorized), Ok(facts())];
+    let outcomes = [
+        Err(ProbeError::Unreachable("it is away")),
+        Ok(facts()),
+        Err(ProbeError::Unauthorized { challenges: vec![] }),
+        Ok(facts()),
+    ];
     let calls = AtomicUsize::new(0);
     mcp.expect_probe().times(4).returning(move |_, token| {
         assert_eq!(token.unwrap().expose(), "t-1");
@@ -75,11 +79,11 @@ async fn a_token_that_never_worked_is_dropped_when_it_is_refused() {
     let mut mcp = mcp();
     mcp.expect_probe().times(1).return_once(|_, token| {
         assert!(token.is_some());
-        Err(ProbeError::Unauthorized)
+        Err(ProbeError::Unauthorized { challenges: vec![] })
     });
     mcp.expect_probe().times(1).return_once(|_, token| {
         assert!(token.is_none());
-        Err(ProbeError::Unauthorized)
+        Err(ProbeError::Unauthorized { challenges: vec![] })
     });
     let world = World::new(mcp);
     let connector = world.create().await;

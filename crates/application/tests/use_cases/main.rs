@@ -2,6 +2,7 @@
 
 #![expect(clippy::unwrap_used, clippy::panic, reason = "a test stops where its own premises fail")]
 
+mod authorize;
 mod connect;
 mod relay;
 mod support;

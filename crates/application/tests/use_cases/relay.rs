@@ -67,7 +67,7 @@ async fn another_user_finds_nothing_even_in_memory() {
 async fn a_refused_credential_disconnects_once_and_is_kept_for_the_next_connect() {
     let mut mcp = mcp();
     mcp.expect_probe().returning(|_, _| Ok(facts()));
-    mcp.expect_relay().times(1).returning(|_| Err(RelayError::Unauthorized));
+    mcp.expect_relay().times(1).returning(|_| Err(RelayError::Unauthorized { challenges: vec![] }));
     let world = World::new(mcp);
     let connector = world.create().await;
     connect(&world, &connector, "t-1").await;
@@ -94,7 +94,7 @@ async fn a_request_is_sent_again_only_with_another_credential() {
             sent.fetch_add(1, Ordering::SeqCst);
             let expected = if good.load(Ordering::SeqCst) { "newer" } else { "new" };
             let token = request.target.access_token.as_ref().unwrap().expose();
-            if token == expected { Ok(empty()) } else { Err(RelayError::Unauthorized) }
+            if token == expected { Ok(empty()) } else { Err(RelayError::Unauthorized { challenges: vec![] }) }
         }
     });
     let relaying = world.beside(other);

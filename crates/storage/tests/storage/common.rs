@@ -7,9 +7,9 @@ use std::time::Duration;
 
 use base64::Engine;
 use connectors_domain::{
-    AccessToken, AuthorizationAttempt, ClientCredentials, Connected, Connecting, Connector, ConnectorId,
-    ConnectorState, DisconnectCode, Grant, GrantSource, IssuedGrant, Issuer, OwnerId, RefreshToken, Scopes, Secret,
-    ServerFacts, ServerUrl, StateHash,
+    AccessToken, Authority, AuthorizationAttempt, ClientAuthentication, ClientCredentials, ClientOrigin, Connected,
+    Connecting, Connector, ConnectorId, ConnectorState, DisconnectCode, Grant, GrantSource, IssuedGrant, Issuer,
+    OAuthClient, OwnerId, RefreshToken, Scopes, Secret, ServerFacts, ServerUrl, StateHash,
 };
 use connectors_storage::{DatabaseUrl, KeyRing, Store, StoreSettings};
 use diesel::connection::SimpleConnection;
@@ -230,12 +230,26 @@ pub(crate) fn grant(number: u32) -> Grant {
     Grant {
         access_token: AccessToken::new(format!("canary-access-{number}")).unwrap(),
         source: GrantSource::Issued(IssuedGrant {
-            issuer: Issuer::new("https://as.example"),
+            authority: authority(),
             refresh_token: Some(RefreshToken::new(format!("canary-refresh-{number}")).unwrap()),
             expires_at: Some(now()),
             scopes: Scopes::parse("read"),
             generation: 3,
         }),
+    }
+}
+
+fn authority() -> Authority {
+    Authority {
+        issuer: Issuer::new("https://as.example"),
+        token_endpoint: "https://as.example/token".to_owned(),
+        revocation_endpoint: None,
+        resource: Some("https://mcp.example/mcp".to_owned()),
+        client: OAuthClient {
+            credentials: ClientCredentials::new("id".to_owned(), Some("canary-registered".to_owned())).unwrap(),
+            authentication: ClientAuthentication::SecretPost,
+            origin: ClientOrigin::Registered,
+        },
     }
 }
 
@@ -249,7 +263,8 @@ fn attempt(number: u32) -> AuthorizationAttempt {
     AuthorizationAttempt {
         state_hash: StateHash(hash),
         verifier: Secret::new(format!("canary-verifier-{number}")),
-        issuer: Issuer::new("https://as.example"),
+        authority: authority(),
+        names_itself: true,
         authorization_url: Secret::new(format!("https://as.example/authorize?state=canary-state-{number}")),
         redirect_uri: "http://localhost/callback".to_owned(),
         scopes: Scopes::parse("read write"),

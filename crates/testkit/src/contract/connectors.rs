@@ -7,8 +7,9 @@ use std::time::Duration;
 
 use connectors_application::ports::{ConnectorPage, Connectors, InsertError, ListQuery, Removed, UpdateError};
 use connectors_domain::{
-    AccessToken, AuthorizationAttempt, ClientCredentials, ClientState, Connector, ConnectorId, ConnectorState,
-    DisconnectReason, Event, Grant, Issuer, Metadata, OwnerId, Scopes, Secret, ServerFacts, ServerUrl, StateHash,
+    AccessToken, Authority, AuthorizationAttempt, ClientAuthentication, ClientCredentials, ClientOrigin, ClientState,
+    Connector, ConnectorId, ConnectorState, DisconnectReason, Event, Grant, Issuer, Metadata, OAuthClient, OwnerId,
+    Scopes, Secret, ServerFacts, ServerUrl, StateHash,
 };
 use jiff::Timestamp;
 use proptest::prelude::*;
@@ -464,7 +465,18 @@ fn awaiting(connector: Connector) -> Connector {
     let attempt = AuthorizationAttempt {
         state_hash: StateHash(hash),
         verifier: Secret::new("verifier"),
-        issuer: Issuer::new("https://as.example"),
+        authority: Authority {
+            issuer: Issuer::new("https://as.example"),
+            token_endpoint: "https://as.example/token".to_owned(),
+            revocation_endpoint: None,
+            resource: Some("https://mcp.example/mcp".to_owned()),
+            client: OAuthClient {
+                credentials: ClientCredentials::new("id".to_owned(), None).unwrap(),
+                authentication: ClientAuthentication::None,
+                origin: ClientOrigin::Registered,
+            },
+        },
+        names_itself: true,
         authorization_url: Secret::new("https://as.example/authorize?state=s"),
         redirect_uri: "http://localhost/callback".to_owned(),
         scopes: Scopes::parse("read"),

@@ -28,19 +28,10 @@
 #![expect(clippy::result_large_err, reason = "a refusal is a whole reply, and made once for a request")]
 
 mod auth;
-mod behaviour;
-mod connection;
-mod gauge;
-mod http;
 mod http_sse;
-mod hub;
 mod legacy;
 mod modern;
-mod play;
 mod protocol;
-mod reply;
-mod request;
-mod script;
 mod tools;
 
 use std::{
@@ -52,31 +43,32 @@ use std::{
 };
 
 use serde_json::{Value, json};
-use tokio::{
-    net::TcpListener,
-    task::{JoinHandle, JoinSet},
-};
+use tokio::net::TcpListener;
 
 pub use self::{
     auth::Auth,
-    behaviour::{Behaviour, HOSTILE_HEADERS, Step},
-    gauge::NotReached,
     protocol::{Eras, LEGACY_VERSIONS, MODERN_VERSION},
+};
+use self::{auth::Gate, protocol::Protocol};
+pub use crate::wire::{
+    behaviour::{Behaviour, HOSTILE_HEADERS, Hold, Step},
+    gauge::NotReached,
     reply::{Ending, Framing, ID, Reply, SseStyle},
     request::Request,
     script::{Rule, Script},
 };
-use self::{auth::Gate, gauge::Gauge, hub::Post, protocol::Protocol, script::Rules};
-
-/// How long to wait before accepting again when the process is out of sockets.
-const ACCEPT_PAUSE: Duration = Duration::from_millis(10);
+// The modules of this one find the wire layer here.
+use crate::wire::{
+    Answer, Server, Service,
+    hub::{self, Post},
+    reply, request,
+};
 
 /// A running server; stops when it is dropped.
 #[derive(Debug)]
 pub struct McpServer {
     shared: Arc<Shared>,
-    address: SocketAddr,
-    accepting: JoinHandle<()>,
+    server: Server,
 }
 
 /// What the server will be.
@@ -94,21 +86,13 @@ pub struct Builder {
     routes: HashMap<String, Reply>,
 }
 
-/// What every connection needs.
+/// What it serves.
 #[derive(Debug)]
 struct Shared {
     path: String,
     protocol: Arc<Protocol>,
     gate: Gate,
-    rules: Rules,
     routes: Mutex<HashMap<String, Reply>>,
-    recording: bool,
-    requests: Mutex<Vec<Request>>,
-    arrived: Gauge,
-    connections: Gauge,
-    streams: Gauge,
-    /// Its next value ends every connection.
-    hang_up: tokio::sync::watch::Sender<()>,
 }
 
 impl Builder {
@@ -161,50 +145,16 @@ impl Builder {
     /// Listens. Fails where the address cannot be bound.
     pub async fn start(self) -> io::Result<McpServer> {
         let listener = TcpListener::bind(self.address).await?;
-        let address = listener.local_addr()?;
+        let port = listener.local_addr()?.port();
         let shared = Arc::new(Shared {
             path: self.path,
-            protocol: Arc::new(Protocol::new(&self.eras, self.sessions, self.get_stream, address.port())),
+            protocol: Arc::new(Protocol::new(&self.eras, self.sessions, self.get_stream, port)),
             gate: Gate::new(self.auth),
-            rules: Rules::default(),
             routes: Mutex::new(self.routes),
-            recording: self.recording,
-            requests: Mutex::default(),
-            arrived: Gauge::new("requests"),
-            connections: Gauge::new("connections"),
-            streams: Gauge::new("open streams"),
-            hang_up: tokio::sync::watch::Sender::new(()),
         });
-        shared.rules.replace(self.script);
-        let accepting = tokio::spawn(accept(listener, Arc::clone(&shared)));
-        Ok(McpServer { shared, address, accepting })
-    }
-}
-
-/// Owns the connections: they end when this task does.
-async fn accept(listener: TcpListener, shared: Arc<Shared>) {
-    let mut connections = JoinSet::new();
-    let mut number = 0;
-    loop {
-        let accepted = tokio::select! {
-            accepted = listener.accept() => accepted,
-            Some(_) = connections.join_next() => continue,
-        };
-        let Ok((stream, _)) = accepted else {
-            tokio::time::sleep(ACCEPT_PAUSE).await;
-            continue;
-        };
-        let shared = Arc::clone(&shared);
-        connections.spawn(async move {
-            let _open = shared.connections.enter();
-            let mut hang_up = shared.hang_up.subscribe();
-            // An error here is a client that went away, which is its right.
-            tokio::select! {
-                _ = connection::serve(stream, number, Arc::clone(&shared)) => {}
-                _ = hang_up.changed() => {}
-            }
-        });
-        number += 1;
+        let hub = Arc::clone(&shared.protocol.hub);
+        let server = Server::start(listener, self.recording, self.script, hub, Arc::clone(&shared))?;
+        Ok(McpServer { shared, server })
     }
 }
 
@@ -232,29 +182,27 @@ impl McpServer {
 
     /// Scheme, host and port.
     pub fn origin(&self) -> String {
-        format!("http://{}", self.address)
+        format!("http://{}", self.server.address)
     }
 
     /// The address it listens on.
     pub fn address(&self) -> SocketAddr {
-        self.address
+        self.server.address
     }
 
     /// The port it listens on.
     pub fn port(&self) -> u16 {
-        self.address.port()
+        self.server.address.port()
     }
 
     /// Stops, and waits until the port is free: a server that is started there afterwards takes its place.
-    pub async fn stop(mut self) {
-        self.accepting.abort();
-        let _ = (&mut self.accepting).await;
-        let _ = self.shared.connections.wait(0, |open| open == 0, Duration::from_secs(5)).await;
+    pub async fn stop(self) {
+        self.server.stop().await;
     }
 
     /// Ends every connection at once, in the middle of whatever it carries.
     pub fn close_connections(&self) {
-        self.shared.hang_up.send_replace(());
+        self.server.core.close_connections();
     }
 }
 
@@ -262,36 +210,34 @@ impl McpServer {
 impl McpServer {
     /// All requests, in the order in which they were complete.
     pub fn requests(&self) -> Vec<Request> {
-        self.shared.lock_requests().clone()
+        self.server.core.lock_requests().clone()
     }
 
     /// The requests that carried a JSON-RPC message with this method.
     pub fn requests_for(&self, method: &str) -> Vec<Request> {
-        let requests = self.shared.lock_requests();
+        let requests = self.server.core.lock_requests();
         requests.iter().filter(|request| request.rpc_method.as_deref() == Some(method)).cloned().collect()
     }
 
     /// How many requests came, recorded or not.
     pub fn request_count(&self) -> usize {
-        self.shared.arrived.get()
+        self.server.core.arrived.get()
     }
 
     /// Forgets the requests, and counts them from 0 again.
     pub fn clear_requests(&self) {
-        let mut requests = self.shared.lock_requests();
-        requests.clear();
-        self.shared.arrived.set(0);
+        self.server.core.clear_requests();
     }
 
     /// How many connections are open.
     pub fn connections(&self) -> usize {
-        self.shared.connections.get()
+        self.server.core.connections.get()
     }
 
     /// How many requests are being answered: each from its last byte until the last byte of its response is written or
     /// the client has closed. A server that hangs is answering.
     pub fn open_streams(&self) -> usize {
-        self.shared.streams.get()
+        self.server.core.streams.get()
     }
 
     /// How many times the tool `count` was called.
@@ -301,17 +247,17 @@ impl McpServer {
 
     /// Waits until exactly so many connections are open.
     pub async fn wait_until_connections(&self, wanted: usize, limit: Duration) -> Result<Duration, NotReached> {
-        self.shared.connections.wait(wanted, |open| open == wanted, limit).await
+        self.server.core.connections.wait(wanted, |open| open == wanted, limit).await
     }
 
     /// Waits until exactly so many requests are being answered.
     pub async fn wait_until_open_streams(&self, wanted: usize, limit: Duration) -> Result<Duration, NotReached> {
-        self.shared.streams.wait(wanted, |open| open == wanted, limit).await
+        self.server.core.streams.wait(wanted, |open| open == wanted, limit).await
     }
 
     /// Waits until at least so many requests have come.
     pub async fn wait_until_requests(&self, wanted: usize, limit: Duration) -> Result<Duration, NotReached> {
-        self.shared.arrived.wait(wanted, |came| came >= wanted, limit).await
+        self.server.core.wait_until_requests(wanted, limit).await
     }
 }
 
@@ -319,12 +265,12 @@ impl McpServer {
 impl McpServer {
     /// These rules, and no others. They hold for every path, and before anything else.
     pub fn script(&self, script: impl Into<Script>) {
-        self.shared.rules.replace(script.into());
+        self.server.core.rules.replace(script.into());
     }
 
     /// These rules after those that hold already.
     pub fn add_rules(&self, script: impl Into<Script>) {
-        self.shared.rules.add(script.into());
+        self.server.core.rules.add(script.into());
     }
 
     /// No rules: the server behaves.
@@ -389,29 +335,28 @@ impl McpServer {
     }
 }
 
-impl Drop for McpServer {
-    fn drop(&mut self) {
-        self.accepting.abort();
+impl Service for Shared {
+    fn answer(&self, request: &Request, rpc: Option<&Value>) -> Answer {
+        let path = request.path();
+        if let Some(reply) = self.lock_routes().get(path).cloned() {
+            return reply.into();
+        }
+        let messages = self.protocol.http_sse && path == http_sse::MESSAGES;
+        if path != self.path && !messages {
+            return Reply::text(404, "Not Found").into();
+        }
+        if let Err(refusal) = self.gate.check(request) {
+            return refusal.into();
+        }
+        if messages {
+            http_sse::message(&self.protocol, request, rpc).into()
+        } else {
+            self.protocol.answer(request, rpc).into()
+        }
     }
 }
 
 impl Shared {
-    fn record(&self, request: Request) {
-        let mut requests = self.lock_requests();
-        if self.recording {
-            requests.push(request);
-        }
-        self.arrived.add();
-    }
-
-    fn route(&self, path: &str) -> Option<Reply> {
-        self.lock_routes().get(path).cloned()
-    }
-
-    fn lock_requests(&self) -> std::sync::MutexGuard<'_, Vec<Request>> {
-        self.requests.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
     fn lock_routes(&self) -> std::sync::MutexGuard<'_, HashMap<String, Reply>> {
         self.routes.lock().unwrap_or_else(PoisonError::into_inner)
     }

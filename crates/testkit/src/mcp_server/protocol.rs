@@ -4,7 +4,7 @@
 use std::{
     collections::HashSet,
     sync::{
-        Mutex,
+        Arc, Mutex,
         atomic::{AtomicU64, Ordering},
     },
 };
@@ -18,7 +18,6 @@ pub const MODERN_VERSION: &str = "2026-07-28";
 /// The versions of the legacy era that use Streamable HTTP, latest first.
 pub const LEGACY_VERSIONS: [&str; 3] = ["2025-11-25", "2025-06-18", "2025-03-26"];
 
-pub(super) const SUBSCRIPTION_ID: &str = "io.modelcontextprotocol/subscriptionId";
 pub(super) const META_VERSION: &str = "io.modelcontextprotocol/protocolVersion";
 pub(super) const META_CAPABILITIES: &str = "io.modelcontextprotocol/clientCapabilities";
 pub(super) const META_SERVER: &str = "io.modelcontextprotocol/serverInfo";
@@ -75,7 +74,7 @@ pub(super) struct Protocol {
     pub(super) sessions: bool,
     pub(super) get_stream: bool,
     pub(super) port: u16,
-    pub(super) hub: Hub,
+    pub(super) hub: Arc<Hub>,
     /// Calls of the tool `count`.
     pub(super) counter: AtomicU64,
     pub(super) open_sessions: Mutex<HashSet<String>>,
@@ -97,7 +96,7 @@ impl Protocol {
             sessions,
             get_stream,
             port,
-            hub: Hub::new(),
+            hub: Arc::new(Hub::new()),
             counter: AtomicU64::new(0),
             open_sessions: Mutex::default(),
             serial: AtomicU64::new(1),

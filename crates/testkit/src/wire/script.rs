@@ -25,7 +25,7 @@ pub struct Script(Vec<Rule>);
 
 /// The rules in force.
 #[derive(Debug, Default)]
-pub(super) struct Rules(Mutex<Vec<Rule>>);
+pub(crate) struct Rules(Mutex<Vec<Rule>>);
 
 impl fmt::Debug for Rule {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -93,15 +93,15 @@ impl Rule {
 }
 
 impl Rules {
-    pub(super) fn replace(&self, script: Script) {
+    pub(crate) fn replace(&self, script: Script) {
         *self.0.lock().unwrap_or_else(PoisonError::into_inner) = script.0;
     }
 
-    pub(super) fn add(&self, script: Script) {
+    pub(crate) fn add(&self, script: Script) {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).extend(script.0);
     }
 
-    pub(super) fn pick(&self, request: &Request) -> Behaviour {
+    pub(crate) fn pick(&self, request: &Request) -> Behaviour {
         let mut rules = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         for rule in rules.iter_mut() {
             if rule.take(request) {

@@ -3,21 +3,21 @@
 use serde_json::{Value, json};
 use tokio::sync::broadcast;
 
-use super::{
-    protocol::SUBSCRIPTION_ID,
-    reply::{SseStyle, event},
-};
+use super::reply::{SseStyle, event};
+
+/// The member of `_meta` that says which subscription a message belongs to.
+pub(crate) const SUBSCRIPTION_ID: &str = "io.modelcontextprotocol/subscriptionId";
 
 /// How many messages a stream may lag behind before it misses some.
 const BACKLOG: usize = 4096;
 
 /// Hands messages to the open streams.
 #[derive(Debug)]
-pub(super) struct Hub(broadcast::Sender<Post>);
+pub(crate) struct Hub(broadcast::Sender<Post>);
 
 /// A message for the open streams.
 #[derive(Clone, Debug)]
-pub(super) enum Post {
+pub(crate) enum Post {
     /// For every stream that takes this message.
     Everyone(Value),
     /// For one HTTP+SSE stream: an event as it is to be written.
@@ -28,7 +28,7 @@ pub(super) enum Post {
 
 /// Whom a stream serves, and so what it takes.
 #[derive(Clone, Debug)]
-pub(super) enum Audience {
+pub(crate) enum Audience {
     /// A GET stream of the legacy era takes every message.
     Session,
     /// `subscriptions/listen` of the modern era, with the id of its request, takes what was asked for.
@@ -38,23 +38,23 @@ pub(super) enum Audience {
 }
 
 impl Hub {
-    pub(super) fn new() -> Self {
+    pub(crate) fn new() -> Self {
         Self(broadcast::Sender::new(BACKLOG))
     }
 
-    pub(super) fn subscribe(&self) -> broadcast::Receiver<Post> {
+    pub(crate) fn subscribe(&self) -> broadcast::Receiver<Post> {
         self.0.subscribe()
     }
 
     /// Nobody listening is no error.
-    pub(super) fn post(&self, post: Post) {
+    pub(crate) fn post(&self, post: Post) {
         let _ = self.0.send(post);
     }
 }
 
 impl Audience {
     /// What is written as soon as the stream is open.
-    pub(super) fn greeting(&self) -> String {
+    pub(crate) fn greeting(&self) -> String {
         match self {
             Self::Session => ": open\n\n".to_owned(),
             Self::Client { endpoint, .. } => format!("event: endpoint\ndata: {endpoint}\n\n"),
@@ -67,7 +67,7 @@ impl Audience {
     }
 
     /// What is written for a message; `None` when it is not for this stream.
-    pub(super) fn take(&self, post: &Post) -> Option<String> {
+    pub(crate) fn take(&self, post: &Post) -> Option<String> {
         match (self, post) {
             (Self::Session | Self::Client { .. }, Post::Everyone(message)) => Some(event(SseStyle::Plain, message)),
             (Self::Client { number, .. }, Post::Client(to, text)) if number == to => Some(text.clone()),

@@ -18,17 +18,17 @@ const FILLER: &[u8] = &[b'x'; 64 << 10];
 #[derive(Clone, Debug)]
 #[must_use]
 pub struct Reply {
-    pub(super) status: u16,
-    pub(super) headers: Vec<(String, Vec<u8>)>,
-    pub(super) body: Body,
-    pub(super) framing: Framing,
-    pub(super) delay: Duration,
-    pub(super) pace: Duration,
-    pub(super) cut: Option<(u64, Ending)>,
+    pub(crate) status: u16,
+    pub(crate) headers: Vec<(String, Vec<u8>)>,
+    pub(crate) body: Body,
+    pub(crate) framing: Framing,
+    pub(crate) delay: Duration,
+    pub(crate) pace: Duration,
+    pub(crate) cut: Option<(u64, Ending)>,
 }
 
 #[derive(Clone, Debug)]
-pub(super) enum Body {
+pub(crate) enum Body {
     /// Written one after the other.
     Pieces(Vec<Bytes>),
     /// `head`, then `unit` so many times, then `tail`; never collected.
@@ -159,7 +159,7 @@ impl Reply {
         Self { body, framing: Framing::Chunked, ..Self::new(200) }.content_type(content_type)
     }
 
-    pub(super) fn live(audience: Audience) -> Self {
+    pub(crate) fn live(audience: Audience) -> Self {
         Self { body: Body::Live(audience), ..Self::stream::<Bytes>([]) }
     }
 
@@ -243,6 +243,15 @@ impl Reply {
         self.body(message.to_string())
     }
 
+    /// Puts a member before the others of a JSON object, unread: it may be too deep for a parser.
+    pub(crate) fn with_raw_member(self, name: &str, json: &str) -> Self {
+        let Some(whole) = self.whole_body() else { return self };
+        match whole.strip_prefix(b"{") {
+            Some(rest) => self.body([format!("{{\"{name}\":{json},").as_bytes(), rest].concat()),
+            None => self,
+        }
+    }
+
     /// The body in gzip with the header that says so; for a body that is in memory.
     pub fn gzipped(self) -> Self {
         let Some(whole) = self.whole_body() else { return self };
@@ -250,7 +259,7 @@ impl Reply {
     }
 
     /// Puts the request's id where [`ID`] stands.
-    pub(super) fn with_id(mut self, id: &Value) -> Self {
+    pub(crate) fn with_id(mut self, id: &Value) -> Self {
         let fill = |piece: &Bytes| match std::str::from_utf8(piece) {
             Ok(text) if text.contains(ID) => Bytes::from(text.replace(ID, &id.to_string())),
             _ => piece.clone(),
@@ -264,7 +273,7 @@ impl Reply {
     }
 
     /// The length of the whole body, where it is known.
-    pub(super) fn length(&self) -> u64 {
+    pub(crate) fn length(&self) -> u64 {
         match &self.body {
             Body::Pieces(pieces) => pieces.iter().map(|piece| piece.len() as u64).sum(),
             Body::Repeat { head, unit, times, tail } => {
@@ -287,7 +296,7 @@ impl Reply {
 }
 
 /// One event of this style around a message.
-pub(super) fn event(style: SseStyle, message: &Value) -> String {
+pub(crate) fn event(style: SseStyle, message: &Value) -> String {
     let line = message.to_string();
     let pretty = || format!("data: {}\n", format!("{message:#}").replace('\n', "\ndata: "));
     match style {

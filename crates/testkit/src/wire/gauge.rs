@@ -10,14 +10,14 @@ use tokio::sync::watch;
 
 /// A number that goes up and down and can be waited for.
 #[derive(Clone, Debug)]
-pub(super) struct Gauge {
+pub(crate) struct Gauge {
     what: &'static str,
     value: Arc<watch::Sender<usize>>,
 }
 
 /// Counts as one for as long as it lives.
 #[derive(Debug)]
-pub(super) struct Counted(Arc<watch::Sender<usize>>);
+pub(crate) struct Counted(Arc<watch::Sender<usize>>);
 
 /// What was waited for did not come in time.
 #[derive(Clone, Debug, Eq, PartialEq)]
@@ -42,29 +42,29 @@ impl fmt::Display for NotReached {
 impl std::error::Error for NotReached {}
 
 impl Gauge {
-    pub(super) fn new(what: &'static str) -> Self {
+    pub(crate) fn new(what: &'static str) -> Self {
         Self { what, value: Arc::new(watch::Sender::new(0)) }
     }
 
-    pub(super) fn get(&self) -> usize {
+    pub(crate) fn get(&self) -> usize {
         *self.value.borrow()
     }
 
-    pub(super) fn enter(&self) -> Counted {
+    pub(crate) fn enter(&self) -> Counted {
         self.value.send_modify(|value| *value += 1);
         Counted(Arc::clone(&self.value))
     }
 
-    pub(super) fn add(&self) {
+    pub(crate) fn add(&self) {
         self.value.send_modify(|value| *value += 1);
     }
 
-    pub(super) fn set(&self, to: usize) {
+    pub(crate) fn set(&self, to: usize) {
         self.value.send_replace(to);
     }
 
     /// Waits until `reached` holds for the number; answers how long it took.
-    pub(super) async fn wait(
+    pub(crate) async fn wait(
         &self,
         wanted: usize,
         reached: impl Fn(usize) -> bool,

@@ -72,7 +72,7 @@ impl Request {
     }
 
     /// Whether an `Accept` header of this request names the media type, or any type at all.
-    pub(super) fn accepts(&self, media_type: &str) -> bool {
+    pub(crate) fn accepts(&self, media_type: &str) -> bool {
         self.header_values("accept")
             .filter_map(|value| std::str::from_utf8(value).ok())
             .flat_map(|value| value.split(','))

@@ -1,121 +1,15 @@
 //! The program between a client and an MCP server, all of them real: what comes through, what stops, what survives.
 
-#![expect(clippy::unwrap_used, clippy::panic, reason = "a test stops where its own premises fail")]
-
-use std::io::{BufRead, BufReader};
-use std::path::Path;
-use std::process::{Child, Command, Stdio};
+use std::process::Command;
 use std::time::{Duration, Instant};
 
-use connectors_testkit::http::client;
 use connectors_testkit::mcp_server::{Auth, Behaviour, Ending, Eras, McpServer, Rule};
 use futures_util::StreamExt;
 use serde_json::{Value, json};
 
+use crate::support::Service;
+
 const SECOND: Duration = Duration::from_secs(1);
-
-/// The program, killed when it is dropped.
-struct Service {
-    child: Child,
-    url: String,
-    client: reqwest::Client,
-}
-
-impl Drop for Service {
-    fn drop(&mut self) {
-        self.kill();
-    }
-}
-
-impl Service {
-    fn start(directory: &Path) -> Self {
-        Self::start_with(directory, &[])
-    }
-
-    fn start_with(directory: &Path, environment: &[(&str, &str)]) -> Self {
-        let mut child = Command::new(env!("CARGO_BIN_EXE_connectors"))
-            .current_dir(directory)
-            .env_clear()
-            .env("SERVER__LISTEN", "127.0.0.1:0")
-            .envs(environment.iter().copied())
-            .stdin(Stdio::null())
-            .stdout(Stdio::piped())
-            .stderr(Stdio::null())
-            .spawn()
-            .unwrap();
-        let mut line = String::new();
-        BufReader::new(child.stdout.take().unwrap()).read_line(&mut line).unwrap();
-        let url = line.trim_end().strip_prefix("listening on ").unwrap_or_else(|| panic!("{line:?}")).to_owned();
-        Self { child, url, client: client() }
-    }
-
-    /// As `kill -9` does.
-    fn kill(&mut self) {
-        self.child.kill().unwrap();
-        self.child.wait().unwrap();
-    }
-
-    /// The memory of the process, in bytes.
-    fn memory(&self) -> u64 {
-        let status = std::fs::read_to_string(format!("/proc/{}/status", self.child.id())).unwrap();
-        let line = status.lines().find(|line| line.starts_with("VmRSS:")).unwrap();
-        line.split_whitespace().nth(1).unwrap().parse::<u64>().unwrap() * 1024
-    }
-
-    async fn call(&self, method: &str, path: &str, body: Option<Value>) -> (u16, Value) {
-        let mut request = self.client.request(method.parse().unwrap(), format!("{}{path}", self.url));
-        if let Some(body) = body {
-            request = request.json(&body);
-        }
-        let response = request.send().await.unwrap();
-        let status = response.status().as_u16();
-        let text = response.text().await.unwrap();
-        (status, serde_json::from_str(&text).unwrap_or(Value::String(text)))
-    }
-
-    async fn create(&self, url: &str) -> String {
-        let (status, created) = self.call("POST", "/api/v1/connectors", Some(json!({ "url": url }))).await;
-        assert_eq!(status, 201, "{created}");
-        created["id"].as_str().unwrap().to_owned()
-    }
-
-    async fn connected(&self, server: &McpServer) -> String {
-        let id = self.create(&server.url()).await;
-        let (status, connector) = self.call("POST", &format!("/api/v1/connectors/{id}/connect"), None).await;
-        assert_eq!((status, connector["state"].as_str()), (200, Some("connected")), "{connector}");
-        server.clear_requests();
-        id
-    }
-
-    async fn read(&self, id: &str) -> Value {
-        self.call("GET", &format!("/api/v1/connectors/{id}"), None).await.1
-    }
-
-    fn mcp(&self, id: &str) -> String {
-        format!("{}/api/v1/connectors/{id}/mcp", self.url)
-    }
-
-    /// A modern call of a tool through the connector, not yet sent.
-    fn tool(&self, id: &str, name: &str, arguments: &Value) -> reqwest::RequestBuilder {
-        let meta = json!({
-            "io.modelcontextprotocol/protocolVersion": "2026-07-28",
-            "io.modelcontextprotocol/clientInfo": { "name": "test", "version": "1" },
-            "io.modelcontextprotocol/clientCapabilities": {},
-            "progressToken": "p",
-        });
-        let body = json!({
-            "jsonrpc": "2.0", "id": 7, "method": "tools/call",
-            "params": { "name": name, "arguments": arguments, "_meta": meta },
-        });
-        self.client
-            .post(self.mcp(id))
-            .header("accept", "application/json, text/event-stream")
-            .header("mcp-protocol-version", "2026-07-28")
-            .header("mcp-method", "tools/call")
-            .header("mcp-name", name)
-            .json(&body)
-    }
-}
 
 async fn server(eras: Eras) -> McpServer {
     McpServer::builder().eras(eras).start().await.unwrap()
@@ -260,9 +154,11 @@ async fn a_server_that_breaks_off_is_told_and_not_hidden() {
         Behaviour::shorter_than_declared(),
     ] {
         server.script(Rule::new(behaviour).on_method("tools/call"));
-        let answer = service.tool(&id, "echo", &json!({ "text": "x" })).send().await.unwrap();
-        assert_eq!(answer.status(), 200);
-        assert!(answer.bytes().await.is_err());
+        // A reset may overtake what was sent before it, the head included.
+        if let Ok(answer) = service.tool(&id, "echo", &json!({ "text": "x" })).send().await {
+            let status = answer.status();
+            assert!(status == 502 || (status == 200 && answer.bytes().await.is_err()), "{status}");
+        }
     }
     assert_eq!(service.read(&id).await["state"], "connected");
 }

@@ -15,10 +15,10 @@ use super::{
 const COALESCED: usize = 16 << 10;
 
 /// Whether the connection can carry a further request.
-pub(super) type Reusable = bool;
+pub(crate) type Reusable = bool;
 
 /// Writes a reply.
-pub(super) async fn reply(out: &mut WriteHalf<'_>, reply: &Reply, hub: &Hub, keep_alive: bool) -> io::Result<Reusable> {
+pub(crate) async fn reply(out: &mut WriteHalf<'_>, reply: &Reply, hub: &Hub, keep_alive: bool) -> io::Result<Reusable> {
     // Whoever has seen the head of a live stream gets what is sent from then on.
     let posts = hub.subscribe();
     wait(reply.delay).await;
@@ -51,7 +51,7 @@ pub(super) async fn reply(out: &mut WriteHalf<'_>, reply: &Reply, hub: &Hub, kee
 }
 
 /// Takes raw steps; afterwards the connection closes.
-pub(super) async fn wire(out: &mut WriteHalf<'_>, steps: &[Step]) -> io::Result<()> {
+pub(crate) async fn wire(out: &mut WriteHalf<'_>, steps: &[Step]) -> io::Result<()> {
     for step in steps {
         match step {
             Step::Send(bytes) => out.write_all(bytes).await?,

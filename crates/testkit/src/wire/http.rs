@@ -18,27 +18,27 @@ const HEADER_COUNT_LIMIT: usize = 256;
 /// How much of a pipelined request is read while the one before it is being answered.
 const READ_AHEAD_LIMIT: usize = 1 << 20;
 
-pub(super) struct Reader<'a> {
+pub(crate) struct Reader<'a> {
     half: ReadHalf<'a>,
     buffer: BytesMut,
     connection: u64,
 }
 
 /// A request and what its head says about the connection.
-pub(super) struct Incoming {
-    pub(super) request: Request,
+pub(crate) struct Incoming {
+    pub(crate) request: Request,
     /// The body as JSON, read once for everyone.
-    pub(super) rpc: Option<Value>,
-    pub(super) keep_alive: bool,
+    pub(crate) rpc: Option<Value>,
+    pub(crate) keep_alive: bool,
 }
 
 impl<'a> Reader<'a> {
-    pub(super) fn new(half: ReadHalf<'a>, connection: u64) -> Self {
+    pub(crate) fn new(half: ReadHalf<'a>, connection: u64) -> Self {
         Self { half, buffer: BytesMut::with_capacity(8 << 10), connection }
     }
 
     /// Reads the next request; `None` when the client has closed. `writer` is for `100 Continue`.
-    pub(super) async fn next(&mut self, writer: &mut WriteHalf<'_>) -> io::Result<Option<Incoming>> {
+    pub(crate) async fn next(&mut self, writer: &mut WriteHalf<'_>) -> io::Result<Option<Incoming>> {
         let Some((mut request, version)) = self.head().await? else { return Ok(None) };
         let says = |name: &str, word: &str| {
             let mut values = request.header_values(name).filter_map(|value| std::str::from_utf8(value).ok());
@@ -67,7 +67,7 @@ impl<'a> Reader<'a> {
     }
 
     /// Ends when the client has closed or broken the connection; what it sends until then is kept for [`Self::next`].
-    pub(super) async fn closed(&mut self) {
+    pub(crate) async fn closed(&mut self) {
         while self.buffer.len() < READ_AHEAD_LIMIT {
             match self.half.read_buf(&mut self.buffer).await {
                 Ok(0) | Err(_) => return,

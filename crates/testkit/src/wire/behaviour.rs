@@ -4,6 +4,7 @@ use std::{fmt, sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use serde_json::Value;
+use tokio::sync::watch;
 
 use super::reply::{Ending, Framing, ID, Reply, SseStyle};
 
@@ -29,21 +30,52 @@ pub const HOSTILE_HEADERS: [(&str, &str); 18] = [
     ("via", "1.1 hostile"),
 ];
 
-type Alteration = dyn Fn(Reply) -> Reply + Send + Sync;
+pub(crate) type Alteration = dyn Fn(Reply) -> Reply + Send + Sync;
 
 /// How the server treats a request.
 ///
 /// Everything but [`serve`](Self::serve) is misbehaviour. Bodies may hold [`ID`], which becomes the id of the JSON-RPC
 /// request.
 #[derive(Clone)]
-pub struct Behaviour(pub(super) Kind);
+pub struct Behaviour(pub(crate) Kind);
 
 #[derive(Clone)]
-pub(super) enum Kind {
+pub(crate) enum Kind {
     Serve,
     Reply(Box<Reply>),
     Alter(Arc<Alteration>),
     Wire(Vec<Step>),
+    /// Serves, and takes these steps instead of writing the reply.
+    Lose(Vec<Step>),
+    /// Serves, and writes the reply when it is released.
+    Hold(Hold),
+}
+
+/// Holds replies back until the test releases them; see [`Behaviour::held`]. Clones are one and the same.
+#[derive(Clone, Debug)]
+pub struct Hold(Arc<watch::Sender<bool>>);
+
+impl Default for Hold {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl Hold {
+    /// Holds from the start.
+    pub fn new() -> Self {
+        Self(Arc::new(watch::Sender::new(false)))
+    }
+
+    /// Lets go of every reply that is held, and of those to come.
+    pub fn release(&self) {
+        self.0.send_replace(true);
+    }
+
+    pub(crate) async fn released(&self) {
+        // The sender is here, so this cannot fail.
+        let _ = self.0.subscribe().wait_for(|released| *released).await;
+    }
 }
 
 /// A step of [`Behaviour::wire`].
@@ -73,6 +105,8 @@ impl fmt::Debug for Behaviour {
             Kind::Reply(reply) => write!(formatter, "Reply({})", reply.status),
             Kind::Alter(_) => formatter.write_str("Alter"),
             Kind::Wire(steps) => write!(formatter, "Wire({} steps)", steps.len()),
+            Kind::Hold(_) => formatter.write_str("Hold"),
+            Kind::Lose(steps) => write!(formatter, "Lose({} steps)", steps.len()),
         }
     }
 }
@@ -103,6 +137,17 @@ impl Behaviour {
     /// These steps instead of HTTP; the request has no other effect.
     pub fn wire(steps: impl IntoIterator<Item = Step>) -> Self {
         Self(Kind::Wire(steps.into_iter().collect()))
+    }
+
+    /// The request is served, with all effects, and its reply lost: not a byte of it is written.
+    pub fn lost(ending: Ending) -> Self {
+        Self(Kind::Lose(vec![Step::End(ending)]))
+    }
+
+    /// The request is served, with all effects, and its reply written when it is released: for tests of what happens
+    /// meanwhile.
+    pub fn held(hold: &Hold) -> Self {
+        Self(Kind::Hold(hold.clone()))
     }
 
     /// These bytes, and then the end of the connection.
@@ -223,6 +268,45 @@ impl Behaviour {
     /// The right answer in gzip, which nobody asked for.
     pub fn gzip() -> Self {
         Self::alter(Reply::gzipped)
+    }
+
+    /// The right JSON answer with another value for this member; an answer that is no object stays as it is.
+    pub fn with_member(name: impl Into<String>, value: impl Into<Value>) -> Self {
+        let (name, value) = (name.into(), value.into());
+        Self::alter(move |reply| {
+            reply.edit_json(|answer| {
+                if let Some(members) = answer.as_object_mut() {
+                    members.insert(name.clone(), value.clone());
+                }
+            })
+        })
+    }
+
+    /// The right JSON answer without this member.
+    pub fn without_member(name: impl Into<String>) -> Self {
+        let name = name.into();
+        Self::alter(move |reply| {
+            reply.edit_json(|answer| {
+                answer.as_object_mut().and_then(|members| members.remove(&name));
+            })
+        })
+    }
+
+    /// The right JSON answer, and in it a member of so many bytes that nobody asked for.
+    pub fn oversized(bytes: usize) -> Self {
+        let filler = format!("\"{}\"", "x".repeat(bytes));
+        Self::alter(move |reply| reply.with_raw_member("oversized", &filler))
+    }
+
+    /// The right JSON answer, and in it a member of arrays in arrays, so many deep.
+    pub fn with_deep_member(depth: usize) -> Self {
+        let deep = format!("{}{}", "[".repeat(depth), "]".repeat(depth));
+        Self::alter(move |reply| reply.with_raw_member("deep", &deep))
+    }
+
+    /// The right answer with another status.
+    pub fn with_status(status: u16) -> Self {
+        Self::alter(move |reply| reply.status(status))
     }
 
     /// The right answer with another id.

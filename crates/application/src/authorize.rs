@@ -1,0 +1,110 @@
+//! Asking the user for consent: an authorization request is prepared and kept until the browser comes back.
+
+use connectors_domain::{
+    AuthorizationAttempt, ClientOrigin, Connector, DisconnectCode, DisconnectReason, Event, Grant, GrantSource, Quirks,
+    RedirectUrl,
+};
+
+use crate::ConnectorService;
+use crate::ports::{PrepareError, PrepareRequest};
+
+impl ConnectorService {
+    /// What a 401 without a usable credential means for `connector`: the user is asked, or it is disconnected with the
+    /// reason why nobody can be asked.
+    ///
+    /// `held` is what the connector had until now: a token that a user handed over is kept for another try.
+    /// A client that was given is bound to the issuer at which it is used first.
+    pub(crate) async fn authorization(
+        &self,
+        connector: &mut Connector,
+        challenges: Vec<String>,
+        redirect_url: Option<RedirectUrl>,
+        held: Option<Grant>,
+    ) -> Event {
+        let quirks =
+            self.config.presets.find(&connector.url).map_or_else(Quirks::default, |preset| preset.quirks.clone());
+        let request = PrepareRequest {
+            url: connector.url.clone(),
+            challenges,
+            client: connector.client.clone(),
+            bound_to: connector.client_issuer.clone(),
+            quirks,
+        };
+        match self.ports.authorization.prepare(request).await {
+            Ok(prepared) => {
+                if prepared.authority.client.origin == ClientOrigin::Given {
+                    connector.client_issuer = Some(prepared.authority.issuer.clone());
+                }
+                let attempt = AuthorizationAttempt {
+                    state_hash: prepared.state_hash,
+                    verifier: prepared.verifier,
+                    authority: prepared.authority,
+                    names_itself: prepared.names_itself,
+                    authorization_url: prepared.authorization_url,
+                    redirect_uri: prepared.redirect_uri,
+                    scopes: prepared.scopes,
+                    redirect_url,
+                    expires_at: self.after(self.config.attempt_lifetime),
+                };
+                Event::AuthorizationRequired { attempt }
+            }
+            Err(error) => {
+                tracing::info!(connector = %connector.id, %error, "no authorization request came about");
+                let recovery = held.filter(|grant| grant.source == GrantSource::Supplied);
+                Event::Failed { reason: reason(&error, recovery.is_some()), recovery }
+            }
+        }
+    }
+}
+
+/// What a person is told when nobody can be asked for consent.
+fn reason(error: &PrepareError, with_credential: bool) -> DisconnectReason {
+    use DisconnectCode as Code;
+    match error {
+        PrepareError::NotOffered if with_credential => DisconnectReason::new(
+            Code::CredentialRejected,
+            "The server does not accept the access token. Connect again with a new access_token.",
+        ),
+        PrepareError::NotOffered => DisconnectReason::new(
+            Code::AuthorizationRequired,
+            "The server demands authorization and names no authorization server. Connect with an access_token for it.",
+        ),
+        PrepareError::AddressRefused(refused) => DisconnectReason::new(Code::AddressRefused, refused.to_string()),
+        PrepareError::Unreachable => DisconnectReason::new(
+            Code::AuthorizationServerUnreachable,
+            "The authorization server of this server cannot be reached. Connect again later.",
+        ),
+        PrepareError::TimedOut => DisconnectReason::new(
+            Code::AuthorizationServerTimeout,
+            "The authorization server of this server did not answer in time. Connect again later.",
+        ),
+        PrepareError::InvalidMetadata(what) => DisconnectReason::new(
+            Code::AuthorizationMetadataInvalid,
+            format!("The authorization metadata cannot be used: {what}. Tell whoever runs the server."),
+        ),
+        PrepareError::PkceUnsupported => DisconnectReason::new(
+            Code::PkceUnsupported,
+            "The authorization server does not support PKCE with S256, without which codes can be stolen. Tell whoever \
+             runs the server.",
+        ),
+        PrepareError::ClientRequired => DisconnectReason::new(
+            Code::ClientRequired,
+            "The authorization server takes only clients that it knows. Register this service there, and make the \
+             connector anew with the client_id that you get.",
+        ),
+        PrepareError::ClientBoundElsewhere => DisconnectReason::new(
+            Code::ClientRejected,
+            "The server names another authorization server than before, and the client_id of this connector belongs to \
+             the first one. Make the connector anew with a client_id for the new one if the change is meant.",
+        ),
+        PrepareError::RegistrationFailed => DisconnectReason::new(
+            Code::RegistrationFailed,
+            "The authorization server did not register this service. Connect again later, or make the connector anew \
+             with a client_id.",
+        ),
+        PrepareError::Store(_) => DisconnectReason::new(
+            Code::RegistrationFailed,
+            "The registration at the authorization server could not be stored. Connect again in a moment.",
+        ),
+    }
+}

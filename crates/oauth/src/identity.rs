@@ -1,0 +1,59 @@
+//! Who the service is at an authorization server: the client that was given, else its metadata document, else a
+//! registration of its own.
+
+use connectors_application::ports::PrepareError;
+use connectors_domain::{ClientAuthentication, ClientCredentials, ClientOrigin, Issuer, OAuthClient, Scopes};
+
+use crate::config::OAuthConfig;
+use crate::metadata::ServerMetadata;
+use crate::registration::Registrar;
+
+/// The service as a client, and where its users come back to.
+#[derive(Debug)]
+pub(crate) struct Identity {
+    pub(crate) client: OAuthClient,
+    pub(crate) redirect_uri: String,
+}
+
+/// Decides who the service is at `server`. `scopes` are those that it is going to ask for.
+pub(crate) async fn identify(
+    config: &OAuthConfig,
+    registrar: &Registrar,
+    server: &ServerMetadata,
+    given: Option<ClientCredentials>,
+    bound_to: Option<&Issuer>,
+    scopes: &Scopes,
+) -> Result<Identity, PrepareError> {
+    if let Some(credentials) = given {
+        if bound_to.is_some_and(|issuer| *issuer != server.issuer) {
+            return Err(PrepareError::ClientBoundElsewhere);
+        }
+        return Ok(Identity { client: as_given(credentials, server)?, redirect_uri: config.redirect_uri() });
+    }
+    if let Some(url) = config.client_metadata_url.clone().filter(|_| server.takes_metadata_documents) {
+        let credentials = ClientCredentials::new(url, None)
+            .map_err(|_| PrepareError::InvalidMetadata("this service's own client_metadata_url is no client id"))?;
+        let origin = ClientOrigin::MetadataDocument;
+        let client = OAuthClient { credentials, authentication: ClientAuthentication::None, origin };
+        return Ok(Identity { client, redirect_uri: config.redirect_uri() });
+    }
+    let Some(endpoint) = &server.registration_endpoint else { return Err(PrepareError::ClientRequired) };
+    let redirect_uri = config.redirect_uri_for(&server.issuer);
+    match registrar.client(config, server, endpoint, &redirect_uri, scopes).await {
+        Ok(client) => Ok(Identity { client, redirect_uri }),
+        // Nothing but an assumption spoke of an authorization server, and it has proved wrong.
+        Err(PrepareError::RegistrationFailed) if server.is_assumed() => Err(PrepareError::NotOffered),
+        Err(error) => Err(error),
+    }
+}
+
+fn as_given(credentials: ClientCredentials, server: &ServerMetadata) -> Result<OAuthClient, PrepareError> {
+    let authentication = if credentials.secret().is_some() {
+        server.authentication.with_secret().ok_or(PrepareError::InvalidMetadata(
+            "the authorization server takes client secrets in no way that this service knows",
+        ))?
+    } else {
+        ClientAuthentication::None
+    };
+    Ok(OAuthClient { credentials, authentication, origin: ClientOrigin::Given })
+}

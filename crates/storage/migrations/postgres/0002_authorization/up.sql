@@ -1,0 +1,14 @@
+-- The issuer at which the client of a connector was used first; it is used at no other.
+ALTER TABLE connectors ADD COLUMN client_issuer TEXT;
+
+-- The service as a client of authorization servers at which it has registered itself, shared by all users.
+CREATE TABLE registrations (
+    issuer TEXT COLLATE "C" NOT NULL,
+    redirect_uri TEXT COLLATE "C" NOT NULL,
+    -- Until when somebody is at work on it; no registration is there yet.
+    reserved_until BIGINT,
+    client_id TEXT,
+    -- The client with its secret, sealed.
+    sealed_client BYTEA,
+    PRIMARY KEY (issuer, redirect_uri)
+);
