@@ -19,5 +19,6 @@ mod files;
 mod keys;
 mod migrations;
 mod outages;
+mod registrations;
 mod sealing;
 mod tls;
