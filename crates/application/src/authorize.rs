@@ -6,6 +6,7 @@ use connectors_domain::{
 };
 
 use crate::ConnectorService;
+use crate::connect::credential_rejected;
 use crate::ports::{PrepareError, PrepareRequest};
 
 impl ConnectorService {
@@ -61,10 +62,7 @@ impl ConnectorService {
 fn reason(error: &PrepareError, with_credential: bool) -> DisconnectReason {
     use DisconnectCode as Code;
     match error {
-        PrepareError::NotOffered if with_credential => DisconnectReason::new(
-            Code::CredentialRejected,
-            "The server does not accept the access token. Connect again with a new access_token.",
-        ),
+        PrepareError::NotOffered if with_credential => credential_rejected(),
         PrepareError::NotOffered => DisconnectReason::new(
             Code::AuthorizationRequired,
             "The server demands authorization and names no authorization server. Connect with an access_token for it.",

@@ -113,7 +113,7 @@ impl ConnectorService {
             Err(error) => Event::Failed { reason: exchange_reason(&error), recovery: None },
             Ok(grant) => match self.probe_with(&connector, Some(&grant)).await {
                 Ok(server) => Event::Established { grant: Some(grant), server },
-                Err(error) => Event::Failed { reason: probe_reason(&error, true), recovery: Some(grant) },
+                Err(error) => Event::Failed { reason: probe_reason(&error), recovery: Some(grant) },
             },
         };
         self.conclude_attempt(connector, event).await

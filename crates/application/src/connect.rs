@@ -133,10 +133,8 @@ impl ConnectorService {
                 self.authorization(&mut connector, challenges, request.redirect_url, stored).await
             }
             // A token that was never seen to work is kept only while nothing speaks against it.
-            Err(error @ ProbeError::Unauthorized { .. }) => {
-                Event::Failed { reason: reason(&error, grant.is_some()), recovery: stored }
-            }
-            Err(error) => Event::Failed { reason: reason(&error, grant.is_some()), recovery: grant },
+            Err(error @ ProbeError::Unauthorized { .. }) => Event::Failed { reason: reason(&error), recovery: stored },
+            Err(error) => Event::Failed { reason: reason(&error), recovery: grant },
         };
         self.conclude(connector, event, supplied).await
     }
@@ -209,7 +207,7 @@ fn outcome(connector: Connector) -> Result<Connector, Error> {
 }
 
 /// What a person is told of a failed probe.
-pub(crate) fn reason(error: &ProbeError, with_credential: bool) -> DisconnectReason {
+pub(crate) fn reason(error: &ProbeError) -> DisconnectReason {
     use DisconnectCode as Code;
     match error {
         ProbeError::AddressRefused(refused) => DisconnectReason::new(Code::AddressRefused, refused.to_string()),
@@ -220,7 +218,8 @@ pub(crate) fn reason(error: &ProbeError, with_credential: bool) -> DisconnectRea
         ProbeError::TimedOut => {
             DisconnectReason::new(Code::ServerTimeout, "The server did not answer in time. Connect again later.")
         }
-        ProbeError::Unauthorized { .. } => unauthorized(with_credential),
+        // Without a credential, the user is asked for consent instead.
+        ProbeError::Unauthorized { .. } => credential_rejected(),
         ProbeError::Status(status) => DisconnectReason::new(
             Code::ServerError,
             format!("The server answered with HTTP status {status}. Check the URL, or connect again later."),
@@ -236,17 +235,10 @@ pub(crate) fn reason(error: &ProbeError, with_credential: bool) -> DisconnectRea
     }
 }
 
-/// What a person is told of a server that answered 401.
-pub(crate) fn unauthorized(with_credential: bool) -> DisconnectReason {
-    if with_credential {
-        DisconnectReason::new(
-            DisconnectCode::CredentialRejected,
-            "The server does not accept the access token. Connect again with a new access_token.",
-        )
-    } else {
-        DisconnectReason::new(
-            DisconnectCode::AuthorizationRequired,
-            "The server demands authorization. Connect with an access_token for it.",
-        )
-    }
+/// What a person is told of a server that does not take the token it was given.
+pub(crate) fn credential_rejected() -> DisconnectReason {
+    DisconnectReason::new(
+        DisconnectCode::CredentialRejected,
+        "The server does not accept the access token. Connect again with a new access_token.",
+    )
 }

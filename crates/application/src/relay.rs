@@ -5,7 +5,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use connectors_domain::{Connector, ConnectorId, ConnectorState, Event, Grant, GrantSource, OwnerId};
 
-use crate::connect::unauthorized;
+use crate::connect::credential_rejected;
 use crate::ports::{RelayBody, RelayError, RelayMethod, RelayRequest, RelayResponse, RelayTarget, RequestHeaders};
 use crate::service::AdvanceError;
 use crate::{Conflict, ConnectorService, Error};
@@ -117,7 +117,7 @@ impl ConnectorService {
         }
         let event = match &grant {
             Some(Grant { source: GrantSource::Supplied, .. }) => {
-                Event::Failed { reason: unauthorized(true), recovery: grant }
+                Event::Failed { reason: credential_rejected(), recovery: grant }
             }
             _ => self.authorization(&mut connector, challenges, None, None).await,
         };
