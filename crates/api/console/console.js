@@ -179,7 +179,7 @@ function updateCard({ connector, element, busy, error }) {
   part("error").textContent = error ?? "";
 
   part("visit").hidden = !visit;
-  part("visit").textContent = visit ? `Continue at ${hostOf(visit)}` : "";
+  part("visit").textContent = visit ? `${state === "connected" ? "Give more access" : "Continue"} at ${hostOf(visit)}` : "";
   if (visit) part("visit").href = visit;
   else part("visit").removeAttribute("href");
   part("connect").hidden = !["created", "disconnected"].includes(state);
@@ -749,8 +749,8 @@ function say(text) {
   toastTimer = setTimeout(() => (toast.textContent = ""), 6_000);
 }
 
-const waits = ({ connector: { lifecycle, state }, busy }) =>
-  !busy && (lifecycle === "connecting" || state === "auth_required");
+const waits = ({ connector: { lifecycle, auth_request: request }, busy }) =>
+  !busy && (lifecycle === "connecting" || Boolean(request));
 
 /** Looks at those connectors that wait for something. */
 async function poll() {

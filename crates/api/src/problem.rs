@@ -12,7 +12,7 @@ use connectors_domain::DisconnectCode;
 use serde::Serialize;
 use utoipa::ToSchema;
 
-/// Seconds after which a call that met an unavailable database may be tried again.
+/// Seconds after which a call that met an unavailable database may be tried again, unless something else is known.
 const RETRY_UNAVAILABLE: u32 = 2;
 
 /// Seconds after which a call that met a limit may be tried again. What frees the limit is the caller's own doing, so
@@ -113,7 +113,7 @@ impl Problem {
         headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/problem+json"));
         headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
         match self.kind {
-            Kind::Unavailable => {
+            Kind::Unavailable if !headers.contains_key(header::RETRY_AFTER) => {
                 headers.insert(header::RETRY_AFTER, HeaderValue::from(RETRY_UNAVAILABLE));
             }
             Kind::Limit => {

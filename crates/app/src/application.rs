@@ -5,19 +5,19 @@ use std::net::{SocketAddr, TcpListener};
 use std::path::PathBuf;
 use std::time::Duration;
 
-use connectors_api::Server;
 use connectors_egress::BuildError;
 use connectors_storage::OpenError;
 use thiserror::Error;
 use tokio::sync::oneshot;
+use tokio::task::JoinSet;
 use url::Url;
 
 use crate::settings::{Settings, SettingsError};
-use crate::wiring;
+use crate::wiring::{self, Parts};
 
 /// The service, listening, with its database open.
 pub struct Application {
-    server: Server,
+    parts: Parts,
     public_url: Url,
     shutdown_timeout: Duration,
 }
@@ -66,13 +66,13 @@ impl Application {
         let listen = settings.server.listen;
         let listener = TcpListener::bind(listen).map_err(|source| StartError::Listen { address: listen, source })?;
         let public_url = settings.public_url(listener.local_addr().map_err(StartError::Server)?)?;
-        let server = wiring::server(settings, listener, public_url.clone()).await?;
-        Ok(Self { server, public_url, shutdown_timeout: settings.server.shutdown_timeout })
+        let parts = wiring::parts(settings, listener, public_url.clone()).await?;
+        Ok(Self { parts, public_url, shutdown_timeout: settings.server.shutdown_timeout })
     }
 
     /// Where it listens.
     pub const fn address(&self) -> SocketAddr {
-        self.server.address()
+        self.parts.server.address()
     }
 
     /// The port on which it listens.
@@ -90,15 +90,32 @@ impl Application {
         &self.public_url
     }
 
-    /// Serves until `shutdown` resolves; then takes no more connections, lets requests end that are under way, and
-    /// returns after `server.shutdown_timeout` at the latest.
+    /// Serves until `shutdown` resolves; then begins nothing more by itself, takes no more connections, lets requests and
+    /// renewals end that are under way, and returns after `server.shutdown_timeout` at the latest.
     pub async fn run_until(self, shutdown: impl Future<Output = ()>) -> Result<(), StartError> {
+        let Parts { server, service, keeper, store } = self.parts;
         let (tell, told) = oneshot::channel();
-        let serving = self.server.run(async move {
-            shutdown.await;
-            // The receiver lives as long as this future does.
-            let _ = tell.send(());
+        let mut background = JoinSet::new();
+        background.spawn(async move { keeper.run().await });
+        background.spawn({
+            let service = service.clone();
+            async move { service.follow_changes().await }
         });
+        background.spawn(async move { wiring::reseal(&store).await });
+        let serving = async {
+            server
+                .run(async {
+                    shutdown.await;
+                    background.abort_all();
+                    service.stop();
+                    // The receiver lives as long as this future does.
+                    let _ = tell.send(());
+                })
+                .await?;
+            // A refresh token that is spent is lost with what it brings, unless that is stored.
+            service.renewals_settled().await;
+            Ok(())
+        };
         let overdue = async {
             if told.await.is_err() {
                 return std::future::pending().await;
@@ -108,7 +125,7 @@ impl Application {
         tokio::select! {
             ended = serving => ended.map_err(StartError::Server),
             () = overdue => {
-                tracing::warn!("some requests did not end in time and were cut off");
+                tracing::warn!("some requests or renewals did not end in time and were cut off");
                 Ok(())
             }
         }

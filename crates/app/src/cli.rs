@@ -47,6 +47,8 @@ enum Command {
     Openapi,
     /// Check settings, database, migrations and keys, without serving
     Check,
+    /// Count what is sealed under which key: a key that nothing needs may be taken off the list
+    Keys,
     /// Ask the running service whether it is alive
     Healthcheck,
     /// Print the reference page of the settings
@@ -99,6 +101,7 @@ async fn execute(arguments: Arguments) -> Result<(), Failure> {
         Command::Migrate => migrate(load(arguments.config)?).await,
         Command::Openapi => print(&connectors_api::openapi_json().map_err(io::Error::other)?),
         Command::Check => check(load(arguments.config)?).await,
+        Command::Keys => keys(load(arguments.config)?).await,
         Command::Healthcheck => Ok(healthcheck(load(arguments.config)?.server.listen).await?),
         Command::Settings => print(&settings::reference()),
         Command::Codes => print(&codes::reference()),
@@ -172,6 +175,18 @@ async fn migrate(settings: Settings) -> Result<(), Failure> {
         print("the database is up to date\n")?;
     }
     done.iter().try_for_each(|name| print(&format!("migrated {name}\n")))
+}
+
+async fn keys(settings: Settings) -> Result<(), Failure> {
+    telemetry::start(&settings.log);
+    let keys = wiring::keys_in_use(&settings).await?;
+    if keys.is_empty() {
+        print("nothing is sealed\n")?;
+    }
+    keys.iter().try_for_each(|key| {
+        let id = key.id.as_deref().unwrap_or("(unknown until it is sealed anew)");
+        print(&format!("{id}\t{} rows\n", key.rows))
+    })
 }
 
 async fn check(settings: Settings) -> Result<(), Failure> {

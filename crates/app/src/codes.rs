@@ -42,7 +42,7 @@ const fn explain(code: DisconnectCode) -> (&'static str, &'static str) {
             ("The user, or the authorization server, said no.", "Connect again to be asked once more.")
         }
         DisconnectCode::AuthorizationServerUnreachable => (
-            "No connection to the authorization server of the server came about.",
+            "No connection to the authorization server of the server came about, or it did not renew access that had ended.",
             "Connect again later; if it stays so, ask whoever runs the server.",
         ),
         DisconnectCode::AuthorizationServerTimeout => (
@@ -62,8 +62,9 @@ const fn explain(code: DisconnectCode) -> (&'static str, &'static str) {
             "Register this service there, and make the connector anew with the `client_id` that you get.",
         ),
         DisconnectCode::ClientRejected => (
-            "The authorization server does not accept the client, or the client belongs to another one.",
-            "Check `client_id` and `client_secret`, and make the connector anew with the right ones.",
+            "The authorization server does not accept the client (any more), or the client belongs to another one.",
+            "Check `client_id` and `client_secret`, and make the connector anew with the right ones. Where none was given, \
+             connect again.",
         ),
         DisconnectCode::RegistrationFailed => (
             "The authorization server did not register this service.",
@@ -75,6 +76,15 @@ const fn explain(code: DisconnectCode) -> (&'static str, &'static str) {
         DisconnectCode::TokenResponseInvalid => (
             "The authorization server's answer holds no token that can be used.",
             "Tell whoever runs the authorization server.",
+        ),
+        DisconnectCode::AuthorizationRevoked => (
+            "The authorization server renews the access no longer: it was revoked there, or has ended.",
+            "Connect again.",
+        ),
+        DisconnectCode::RefreshOutcomeUnknown => (
+            "A renewal was interrupted, by a crash or a lost connection, before its answer arrived, and the authorization \
+             server does not take the old refresh token once more.",
+            "Connect again.",
         ),
         DisconnectCode::CredentialRejected => (
             "The server refuses the credential that it was given: it has expired, was revoked, or is another server's.",

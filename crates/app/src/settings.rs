@@ -3,6 +3,7 @@
 //! They come from defaults, then a file, then the environment; [`SETTINGS`] lists every one of them. What leaves this
 //! module is parsed: an address is an address, a preset is a preset, and what is not safe together has been refused.
 
+mod background;
 mod connector;
 mod database;
 mod egress;
@@ -21,6 +22,7 @@ use std::time::Duration;
 
 use url::Url;
 
+pub use self::background::{BackgroundSettings, RenewalSettings};
 pub use self::connector::ConnectorSettings;
 pub use self::database::DatabaseSettings;
 pub use self::egress::EgressSettings;
@@ -48,6 +50,10 @@ pub struct Settings {
     pub connector: ConnectorSettings,
     /// This service as a client of authorization servers.
     pub oauth: OAuthSettings,
+    /// How access is renewed.
+    pub renewal: RenewalSettings,
+    /// What the service does by itself.
+    pub background: BackgroundSettings,
     /// How calls are relayed.
     pub relay: RelaySettings,
     /// How long a connect may spend on finding out what a server speaks.
@@ -100,6 +106,8 @@ impl Settings {
             egress: EgressSettings::take(values)?,
             connector: ConnectorSettings::take(values)?,
             oauth: OAuthSettings::take(values)?,
+            renewal: RenewalSettings::take(values)?,
+            background: BackgroundSettings::take(values)?,
             relay: RelaySettings::take(values)?,
             probe_timeout: values.seconds(&table::PROBE_TIMEOUT)?,
             log: LogSettings::take(values)?,

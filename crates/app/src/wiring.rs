@@ -5,12 +5,16 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use connectors_api::{ApiConfig, Server};
-use connectors_application::ports::{Clock, Entropy, Registrations};
-use connectors_application::{ConnectorService, Ports, ServiceConfig};
+use connectors_application::ports::{
+    Agenda, Changes, Clock, Connectors, Entropy, Registrations, Renewals, Revocations,
+};
+use connectors_application::{
+    ConnectorService, IssuerLimits, Keeper, KeeperConfig, Ports, RenewalConfig, ServiceConfig,
+};
 use connectors_egress::{BuildError, Egress, Limits, OwnEndpoint, Policy};
 use connectors_mcp::{McpClient, McpConfig};
 use connectors_oauth::{AuthorizationClient, OAuthConfig, client_metadata_document};
-use connectors_storage::{Checked, Migrations, OpenError, Store, StoreSettings};
+use connectors_storage::{Checked, KeyInUse, Migrations, OpenError, ResealFrom, Store, StoreSettings};
 use url::Url;
 
 use crate::application::StartError;
@@ -20,8 +24,21 @@ use crate::settings::Settings;
 /// What a connect may take beyond its parts' own limits: the writing down of what they have found.
 const PROBE_MARGIN: Duration = Duration::from_secs(5);
 
-/// A server over freshly made parts.
-pub(crate) async fn server(settings: &Settings, listener: TcpListener, public_url: Url) -> Result<Server, StartError> {
+/// How many rows are sealed anew at a time, and the pauses between: other work comes first.
+const RESEAL_BATCH: u32 = 100;
+const RESEAL_PAUSE: Duration = Duration::from_millis(50);
+const RESEAL_RETRY: Duration = Duration::from_secs(10);
+
+/// The parts that serve and work until the service stops.
+pub(crate) struct Parts {
+    pub(crate) server: Server,
+    pub(crate) service: ConnectorService,
+    pub(crate) keeper: Keeper,
+    pub(crate) store: Arc<Store>,
+}
+
+/// Freshly made parts.
+pub(crate) async fn parts(settings: &Settings, listener: TcpListener, public_url: Url) -> Result<Parts, StartError> {
     let bound = listener.local_addr().map_err(StartError::Server)?;
     let egress = egress(settings, own_endpoints(settings, bound))?;
     let store = Arc::new(Store::open(store_settings(settings, settings.database.migrations)).await?);
@@ -34,13 +51,52 @@ pub(crate) async fn server(settings: &Settings, listener: TcpListener, public_ur
             Arc::new(SystemEntropy),
             oauth.clone(),
         )),
-        connectors: store,
+        connectors: Arc::clone(&store) as Arc<dyn Connectors>,
+        renewals: Arc::clone(&store) as Arc<dyn Renewals>,
+        agenda: Arc::clone(&store) as Arc<dyn Agenda>,
+        revocations: Arc::clone(&store) as Arc<dyn Revocations>,
+        changes: Arc::clone(&store) as Arc<dyn Changes>,
         mcp: Arc::new(mcp_client(settings, egress)),
         clock: Arc::new(SystemClock),
         entropy: Arc::new(SystemEntropy),
     };
     let service = ConnectorService::new(ports, service_config(settings, &oauth));
-    Server::new(listener, service, api_config(settings, public_url, &oauth)).map_err(StartError::Server)
+    let keeper = Keeper::new(service.clone(), KeeperConfig { interval: settings.background.interval });
+    let server = Server::new(listener, service.clone(), api_config(settings, public_url, &oauth));
+    Ok(Parts { server: server.map_err(StartError::Server)?, service, keeper, store })
+}
+
+/// Seals anew what was sealed under another key than the first, a batch at a time beside all other work, until nothing is
+/// left.
+pub(crate) async fn reseal(store: &Store) {
+    let (mut from, mut sealed, mut unreadable) = (ResealFrom::default(), 0, 0);
+    loop {
+        match store.reseal(from.clone(), RESEAL_BATCH).await {
+            Ok(done) => {
+                sealed += done.sealed;
+                unreadable += done.unreadable;
+                if done.sealed > 0 {
+                    tracing::info!(sealed, unreadable, "secrets are being sealed under the first key");
+                }
+                let Some(next) = done.next else { break };
+                from = next;
+                tokio::time::sleep(RESEAL_PAUSE).await;
+            }
+            Err(error) => {
+                tracing::warn!(%error, "secrets under other keys cannot be sealed anew now");
+                tokio::time::sleep(RESEAL_RETRY).await;
+            }
+        }
+    }
+    if sealed > 0 || unreadable > 0 {
+        tracing::info!(sealed, unreadable, "every secret that can be read is sealed under the first key");
+    }
+}
+
+/// How many rows need which key.
+pub(crate) async fn keys_in_use(settings: &Settings) -> Result<Vec<KeyInUse>, StartError> {
+    let store = Store::open(store_settings(settings, Migrations::Check)).await?;
+    store.keys_in_use().await.map_err(|error| StartError::Database(OpenError::Unusable(Box::new(error))))
 }
 
 /// Brings the database up to date, and names what was done.
@@ -118,7 +174,10 @@ fn oauth_config(settings: &Settings, public_url: &Url) -> OAuthConfig {
         (public_url.scheme() == "https").then(|| format!("{base}/oauth/client.json"))
     };
     let document = settings.oauth.client_metadata_url.as_ref().map(Url::to_string).or_else(own);
-    OAuthConfig::new(public_url.clone(), document, settings.oauth.client_name.clone())
+    OAuthConfig {
+        signing_key: settings.oauth.signing_key.clone(),
+        ..OAuthConfig::new(public_url.clone(), document, settings.oauth.client_name.clone())
+    }
 }
 
 fn service_config(settings: &Settings, oauth: &OAuthConfig) -> ServiceConfig {
@@ -126,11 +185,17 @@ fn service_config(settings: &Settings, oauth: &OAuthConfig) -> ServiceConfig {
         presets: settings.connector.presets.clone(),
         redirect_origins: settings.connector.redirect_origins.clone(),
         connectors_per_user: settings.connector.per_user,
-        probe_deadline: settings.probe_timeout + oauth.prepare_timeout + PROBE_MARGIN,
+        probe_deadline: 2 * settings.probe_timeout + oauth.request_timeout + oauth.prepare_timeout + PROBE_MARGIN,
         attempt_lifetime: settings.oauth.attempt_lifetime,
         alone_since: (!settings.database.url.is_shared()).then(|| SystemClock.now()),
         target_capacity: settings.relay.cache_capacity,
         target_ttl: settings.database.url.is_shared().then_some(settings.relay.cache_ttl),
+        renewal: RenewalConfig {
+            lease: settings.renewal.lease,
+            wait: settings.renewal.wait,
+            issuers: IssuerLimits { concurrency: settings.renewal.concurrency, per_second: settings.renewal.rate },
+        },
+        health_interval: settings.background.health_interval,
     }
 }
 
@@ -196,7 +261,7 @@ mod tests {
         let shared = settings(&[("DATABASE__URL", "postgres://db.example/c"), ("ENCRYPTION__KEYS", keys)]);
         assert_eq!(
             service_config(&shared, &oauth_config(&shared, &"http://127.0.0.1/".parse().unwrap())).target_ttl,
-            Some(Duration::from_secs(1))
+            Some(Duration::from_secs(30))
         );
     }
 

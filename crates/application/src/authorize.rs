@@ -1,20 +1,30 @@
 //! Asking the user for consent: an authorization request is prepared and kept until the browser comes back.
 
 use connectors_domain::{
-    AuthorizationAttempt, ClientOrigin, Connector, DisconnectCode, DisconnectReason, Event, Grant, GrantSource, Quirks,
-    RedirectUrl,
+    Authority, AuthorizationAttempt, ClientCredentials, ClientOrigin, Connector, DisconnectCode, DisconnectReason,
+    Event, Grant, GrantSource, Quirks, RedirectUrl, Scopes,
 };
 
 use crate::ConnectorService;
 use crate::connect::credential_rejected;
 use crate::ports::{PrepareError, PrepareRequest};
 
+/// What an authorization is asked for beside what the server demands.
+#[derive(Debug, Default)]
+pub(crate) struct Asked {
+    /// What the user has granted before and is to grant again.
+    pub(crate) held: Scopes,
+    /// See [`AuthorizationAttempt::step_ups`].
+    pub(crate) step_ups: u8,
+    /// Where the user's browser goes in the end.
+    pub(crate) redirect_url: Option<RedirectUrl>,
+}
+
 impl ConnectorService {
     /// What a 401 without a usable credential means for `connector`: the user is asked, or it is disconnected with the
     /// reason why nobody can be asked.
     ///
-    /// `held` is what the connector had until now: a token that a user handed over is kept for another try.
-    /// A client that was given is bound to the issuer at which it is used first.
+    /// `held` is what the connector had until now; where nobody can be asked, it is kept for another try.
     pub(crate) async fn authorization(
         &self,
         connector: &mut Connector,
@@ -22,38 +32,64 @@ impl ConnectorService {
         redirect_url: Option<RedirectUrl>,
         held: Option<Grant>,
     ) -> Event {
+        let asked = Asked { redirect_url, ..Asked::default() };
+        match self.attempt(connector, challenges, asked).await {
+            Ok(attempt) => Event::AuthorizationRequired { attempt },
+            Err(error) => {
+                tracing::info!(connector = %connector.id, %error, "no authorization request came about");
+                let supplied = held.as_ref().is_some_and(|grant| grant.source == GrantSource::Supplied);
+                Event::Failed { reason: reason(&error, supplied), recovery: held }
+            }
+        }
+    }
+
+    /// Makes an authorization request for `connector`, whose client is bound to the issuer at which it is used first.
+    pub(crate) async fn attempt(
+        &self,
+        connector: &mut Connector,
+        challenges: Vec<String>,
+        asked: Asked,
+    ) -> Result<AuthorizationAttempt, PrepareError> {
         let quirks =
             self.config.presets.find(&connector.url).map_or_else(Quirks::default, |preset| preset.quirks.clone());
         let request = PrepareRequest {
             url: connector.url.clone(),
             challenges,
-            client: connector.client.clone(),
+            client: connector.client.clone().map(|client| self.current(connector, client)),
             bound_to: connector.client_issuer.clone(),
+            held: asked.held,
             quirks,
         };
-        match self.ports.authorization.prepare(request).await {
-            Ok(prepared) => {
-                if prepared.authority.client.origin == ClientOrigin::Given {
-                    connector.client_issuer = Some(prepared.authority.issuer.clone());
-                }
-                let attempt = AuthorizationAttempt {
-                    state_hash: prepared.state_hash,
-                    verifier: prepared.verifier,
-                    authority: prepared.authority,
-                    names_itself: prepared.names_itself,
-                    authorization_url: prepared.authorization_url,
-                    redirect_uri: prepared.redirect_uri,
-                    scopes: prepared.scopes,
-                    redirect_url,
-                    expires_at: self.after(self.config.attempt_lifetime),
-                };
-                Event::AuthorizationRequired { attempt }
-            }
-            Err(error) => {
-                tracing::info!(connector = %connector.id, %error, "no authorization request came about");
-                let recovery = held.filter(|grant| grant.source == GrantSource::Supplied);
-                Event::Failed { reason: reason(&error, recovery.is_some()), recovery }
-            }
+        let prepared = self.ports.authorization.prepare(request).await?;
+        if prepared.authority.client.origin == ClientOrigin::Given {
+            connector.client_issuer = Some(prepared.authority.issuer.clone());
+        }
+        Ok(AuthorizationAttempt {
+            state_hash: prepared.state_hash,
+            verifier: prepared.verifier,
+            authority: prepared.authority,
+            names_itself: prepared.names_itself,
+            authorization_url: prepared.authorization_url,
+            redirect_uri: prepared.redirect_uri,
+            scopes: prepared.scopes,
+            step_ups: asked.step_ups,
+            redirect_url: asked.redirect_url,
+            expires_at: self.after(self.config.attempt_lifetime),
+        })
+    }
+}
+
+impl ConnectorService {
+    /// The client as it is now: an operator may have given the preset that it comes from another secret.
+    fn current(&self, connector: &Connector, client: ClientCredentials) -> ClientCredentials {
+        let preset = self.config.presets.find(&connector.url).and_then(|preset| preset.client.as_ref());
+        preset.filter(|preset| preset.id() == client.id() && client.secret().is_some()).cloned().unwrap_or(client)
+    }
+
+    /// As [`ConnectorService::current`], for the client of a grant or of an attempt.
+    pub(crate) fn bring_up_to_date(&self, connector: &Connector, authority: &mut Authority) {
+        if authority.client.origin == ClientOrigin::Given {
+            authority.client.credentials = self.current(connector, authority.client.credentials.clone());
         }
     }
 }

@@ -4,9 +4,9 @@ use connectors_domain::{
     AuthorizationAttempt, Connector, ConnectorState, DisconnectCode, DisconnectReason, Event, RedirectUrl, Secret,
 };
 
-use crate::connect::reason as probe_reason;
-use crate::ports::{ExchangeError, ExchangeRequest};
-use crate::service::{AdvanceError, to_the_end};
+use crate::connect::{forbidden, reason as probe_reason};
+use crate::ports::{ExchangeError, ExchangeRequest, ProbeError, Revocation, RevocationKey};
+use crate::service::AdvanceError;
 use crate::{ConnectorService, Error};
 
 /// How often the attempt is looked for anew because something else changed the connector.
@@ -35,6 +35,11 @@ pub enum CallbackOutcome {
     /// It did not come from the authorization server that was asked. Nothing was changed, and nothing that came with it
     /// may be shown.
     WrongIssuer,
+    /// The server wants a wider consent than was given: the browser goes on to the authorization server.
+    Further {
+        /// Where it goes.
+        authorization_url: Secret,
+    },
     /// The authorization has ended.
     Finished {
         /// Where the browser goes, if not to a page of the service.
@@ -65,7 +70,10 @@ impl ConnectorService {
             }
             let deadline = self.after(self.config.probe_deadline);
             match self.advance(connector, Event::AttemptConsumed { deadline }).await {
-                Ok(connector) => return Box::pin(self.finish(connector, attempt, request)).await,
+                Ok(connector) => {
+                    self.may_ask_again(&connector);
+                    return Box::pin(self.finish(connector, attempt, request)).await;
+                }
                 // Another callback, or a connect, was quicker.
                 Err(AdvanceError::Conflict) => {}
                 Err(AdvanceError::Refused(_)) => return Ok(CallbackOutcome::Unknown),
@@ -85,8 +93,12 @@ impl ConnectorService {
             attempt.redirect_url.clone().filter(|url| self.config.redirect_origins.admit(url.as_str()).is_ok());
         let service = self.clone();
         // The code is spent, so what it brings must be stored even if the browser goes away.
-        match to_the_end(async move { service.exchange(connector, attempt, request).await }).await? {
-            Ok(_) => Ok(CallbackOutcome::Finished { redirect_url, failure: None }),
+        let exchanged = async move { Box::pin(service.exchange(connector, attempt, request)).await };
+        match self.to_the_end(exchanged).await? {
+            Ok(connector) => Ok(match connector.attempt() {
+                Some(attempt) => CallbackOutcome::Further { authorization_url: attempt.authorization_url.clone() },
+                None => CallbackOutcome::Finished { redirect_url, failure: None },
+            }),
             Err(Error::ConnectFailed(reason)) => Ok(CallbackOutcome::Finished { redirect_url, failure: Some(reason) }),
             Err(error) => Err(error),
         }
@@ -99,24 +111,40 @@ impl ConnectorService {
         request: CallbackRequest,
     ) -> Result<Connector, Error> {
         let (Some(code), None) = (request.code, request.error) else {
-            let event = Event::Failed { reason: refused(), recovery: None };
+            // What was kept may still be good.
+            let event = Event::Failed { reason: refused(), recovery: connector.grant().cloned() };
             return self.conclude_attempt(connector, event).await;
         };
+        let mut authority = attempt.authority;
+        self.bring_up_to_date(&connector, &mut authority);
         let exchange = ExchangeRequest {
-            authority: attempt.authority,
+            authority,
             code: Secret::new(code),
             verifier: attempt.verifier,
             redirect_uri: attempt.redirect_uri,
             scopes: attempt.scopes,
         };
-        let event = match self.ports.authorization.exchange(exchange).await {
-            Err(error) => Event::Failed { reason: exchange_reason(&error), recovery: None },
+        let (step_ups, redirect_url, mut connector) = (attempt.step_ups, attempt.redirect_url, connector);
+        let exchanged = self.ports.authorization.exchange(exchange).await;
+        let granted = exchanged.as_ref().ok().cloned();
+        let (owner, key) = (connector.owner, RevocationKey::next_of(&connector));
+        let event = match exchanged.map(|grant| grant.after_step_ups(step_ups)) {
+            Err(error) => Event::Failed { reason: exchange_reason(&error), recovery: connector.grant().cloned() },
             Ok(grant) => match self.probe_with(&connector, Some(&grant)).await {
                 Ok(server) => Event::Established { grant: Some(grant), server },
+                Err(ProbeError::Forbidden { challenges }) => {
+                    let wider = self.wider_for_probe(&mut connector, Some(&grant), challenges, redirect_url).await;
+                    wider.unwrap_or(Event::Failed { reason: forbidden(), recovery: Some(grant) })
+                }
                 Err(error) => Event::Failed { reason: probe_reason(&error), recovery: Some(grant) },
             },
         };
-        self.conclude_attempt(connector, event).await
+        let concluded = self.conclude_attempt(connector, event).await;
+        if let (Err(Error::NotFound | Error::Conflict(_)), Some(grant)) = (&concluded, granted) {
+            // Deleted or disconnected meanwhile: what the code has brought has no place any more.
+            self.bury(Revocation { key, owner, grant });
+        }
+        concluded
     }
 
     /// Stores what an attempt has come to. An offer of wider consent that came to nothing leaves the grant as it is.

@@ -4,11 +4,12 @@ use std::time::Duration;
 
 use connectors_domain::{
     AccessToken, Connecting, Connector, ConnectorId, ConnectorState, DisconnectCode, DisconnectReason, Event, Grant,
-    OwnerId, RedirectUrl, ServerFacts,
+    IssuedGrant, OwnerId, RedirectUrl, ServerFacts,
 };
 
-use crate::ports::ProbeError;
-use crate::service::{AdvanceError, to_the_end};
+use crate::ports::{ProbeError, RenewalKey};
+use crate::renew::{Renewed, Unrenewed};
+use crate::service::AdvanceError;
 use crate::{Conflict, ConnectorService, Error};
 
 /// How often a connect that is under way elsewhere is looked at.
@@ -26,6 +27,20 @@ pub struct ConnectRequest {
     pub access_token: Option<String>,
 }
 
+/// Why the server of a connector could not be asked with the grant that the connector holds.
+#[derive(Debug)]
+pub(crate) enum HeldError {
+    /// The probe failed.
+    Probe(ProbeError),
+    /// The server does not take the grant as it is, and it could not be renewed now.
+    Unrenewed {
+        /// Why not.
+        error: Unrenewed,
+        /// The `WWW-Authenticate` fields of the server's 401.
+        challenges: Vec<String>,
+    },
+}
+
 /// A [`ConnectRequest`] whose parts were found to be good.
 struct Checked {
     redirect_url: Option<RedirectUrl>,
@@ -41,7 +56,7 @@ impl ConnectorService {
         let request = self.check(request)?;
         let service = self.clone();
         // A caller that goes away leaves no connector in the middle.
-        to_the_end(async move { service.connect_in_task(owner, id, request).await }).await?
+        self.to_the_end(async move { Box::pin(service.connect_in_task(owner, id, request)).await }).await?
     }
 
     fn check(&self, request: ConnectRequest) -> Result<Checked, Error> {
@@ -122,21 +137,129 @@ impl ConnectorService {
         }
     }
 
-    async fn probe(&self, mut connector: Connector, request: Checked) -> Result<Connector, Error> {
-        let stored = connector.grant().cloned();
+    async fn probe(&self, connector: Connector, request: Checked) -> Result<Connector, Error> {
         let supplied = request.grant.is_some();
+        let (mut connector, outcome) = match &request.grant {
+            Some(grant) => {
+                let outcome = self.probe_with(&connector, Some(grant)).await;
+                (connector, outcome.map_err(HeldError::Probe))
+            }
+            None => self.probe_held(connector).await?,
+        };
+        let stored = connector.grant().cloned();
         let grant = request.grant.or_else(|| stored.clone());
-        let event = match self.probe_with(&connector, grant.as_ref()).await {
+        let event = match outcome {
             Ok(server) => Event::Established { grant, server },
             // Who hands a token over wants that one to work, and no other way in.
-            Err(ProbeError::Unauthorized { challenges }) if !supplied => {
+            Err(HeldError::Probe(ProbeError::Unauthorized { challenges })) if !supplied => {
                 self.authorization(&mut connector, challenges, request.redirect_url, stored).await
             }
+            Err(HeldError::Probe(ProbeError::Forbidden { challenges })) if !supplied => {
+                let wider =
+                    self.wider_for_probe(&mut connector, stored.as_ref(), challenges, request.redirect_url).await;
+                wider.unwrap_or(Event::Failed { reason: forbidden(), recovery: stored })
+            }
             // A token that was never seen to work is kept only while nothing speaks against it.
-            Err(error @ ProbeError::Unauthorized { .. }) => Event::Failed { reason: reason(&error), recovery: stored },
-            Err(error) => Event::Failed { reason: reason(&error), recovery: grant },
+            Err(HeldError::Probe(error @ ProbeError::Unauthorized { .. })) => {
+                Event::Failed { reason: reason(&error), recovery: stored }
+            }
+            Err(HeldError::Probe(error)) => Event::Failed { reason: reason(&error), recovery: grant },
+            // It will be renewed when its authorization server is itself again. Who does not want to wait for that connects
+            // once more, and is asked.
+            Err(HeldError::Unrenewed { error, .. }) if is_connected(&connector) => {
+                Event::Failed { reason: unrenewed(error), recovery: stored }
+            }
+            Err(HeldError::Unrenewed { error, challenges }) => {
+                match self.authorization(&mut connector, challenges, request.redirect_url, None).await {
+                    Event::Failed { .. } => Event::Failed { reason: unrenewed(error), recovery: stored },
+                    asked => asked,
+                }
+            }
         };
         self.conclude(connector, event, supplied).await
+    }
+
+    /// Probes with the grant that the connector holds, which is renewed before it ends and when the server refuses it.
+    /// Returns the connector as it is after that.
+    async fn probe_held(&self, connector: Connector) -> Result<(Connector, Result<ServerFacts, HeldError>), Error> {
+        let (connector, outcome) = self.ask_with_grant(connector).await?;
+        match &connector.state {
+            ConnectorState::Connecting(Connecting { attempt: None, .. }) | ConnectorState::Connected(_) => {
+                Ok((connector, outcome))
+            }
+            _ => Err(Error::Conflict(Conflict::Changed)),
+        }
+    }
+
+    /// As [`ConnectorService::probe_held`], in whatever state the connector is.
+    pub(crate) async fn ask_with_grant(
+        &self,
+        connector: Connector,
+    ) -> Result<(Connector, Result<ServerFacts, HeldError>), Error> {
+        let mut connector = connector;
+        let (mut renewed, mut unrenewed) = (false, None);
+        let issued = connector.grant().and_then(Grant::issued);
+        if let Some(issued) = issued.filter(|issued| issued.stale_at().is_some_and(|stale_at| stale_at <= self.now())) {
+            let living = issued.expires_at.is_none_or(|expires_at| self.now() < expires_at);
+            match self.renew_held(&connector, living).await? {
+                Ok(current) => (connector, renewed) = (current, true),
+                Err(_) if living => {}
+                // Clocks differ: the server has the last word on whether it has ended.
+                Err(error) => unrenewed = Some(error),
+            }
+        }
+        let challenges = match (self.probe_as_held(&connector).await, renewed || !is_renewable(&connector)) {
+            (Err(ProbeError::Unauthorized { challenges }), false) => challenges,
+            (outcome, _) => return Ok((connector, outcome.map_err(HeldError::Probe))),
+        };
+        if let Some(error) = unrenewed {
+            return Ok((connector, Err(HeldError::Unrenewed { error, challenges })));
+        }
+        match self.renew_held(&connector, false).await? {
+            Ok(connector) => {
+                let outcome = self.probe_as_held(&connector).await;
+                Ok((connector, outcome.map_err(HeldError::Probe)))
+            }
+            Err(error) => Ok((connector, Err(HeldError::Unrenewed { error, challenges }))),
+        }
+    }
+
+    /// Renews the grant that `connector` holds, and returns the connector as it is then.
+    pub(crate) async fn renew_held(
+        &self,
+        connector: &Connector,
+        living: bool,
+    ) -> Result<Result<Connector, Unrenewed>, Error> {
+        let (owner, id) = (connector.owner, connector.id);
+        let Some(generation) = connector.generation() else { return Ok(Ok(connector.clone())) };
+        match self.renew(RenewalKey { owner, connector: id, generation }, living).await {
+            Renewed::Fresh(connector) => Ok(Ok(*connector)),
+            Renewed::Changed => Ok(Ok(self.find(owner, id).await?)),
+            Renewed::Failed(error) => Ok(Err(error)),
+        }
+    }
+
+    async fn probe_as_held(&self, connector: &Connector) -> Result<ServerFacts, ProbeError> {
+        match connector.grant() {
+            Some(grant) => self.probe_with(connector, Some(grant)).await,
+            None => self.probe_openness(connector).await,
+        }
+    }
+
+    /// Probes the server of `connector` without a token. One that talks of itself to everybody and still names an
+    /// authorization server is asked for its tools: that shows whether its use takes a token.
+    async fn probe_openness(&self, connector: &Connector) -> Result<ServerFacts, ProbeError> {
+        let server = self.probe_with(connector, None).await?;
+        if !self.ports.authorization.is_named_by(connector.url.clone()).await {
+            return Ok(server);
+        }
+        match self.ports.mcp.tools_challenge(connector.url.clone(), server.clone()).await {
+            Some(challenges) => {
+                tracing::info!(connector = %connector.id, "the server wants a token for its tools");
+                Err(ProbeError::Unauthorized { challenges })
+            }
+            None => Ok(server),
+        }
     }
 
     /// Probes the server of `connector` with the token of `grant`.
@@ -184,6 +307,10 @@ impl ConnectorService {
     }
 }
 
+fn is_renewable(connector: &Connector) -> bool {
+    connector.grant().and_then(Grant::issued).is_some_and(IssuedGrant::is_renewable)
+}
+
 const fn is_connected(connector: &Connector) -> bool {
     matches!(connector.state, ConnectorState::Connected(_))
 }
@@ -220,10 +347,8 @@ pub(crate) fn reason(error: &ProbeError) -> DisconnectReason {
         }
         // Without a credential, the user is asked for consent instead.
         ProbeError::Unauthorized { .. } => credential_rejected(),
-        ProbeError::Status(status) => DisconnectReason::new(
-            Code::ServerError,
-            format!("The server answered with HTTP status {status}. Check the URL, or connect again later."),
-        ),
+        ProbeError::Forbidden { .. } => forbidden(),
+        ProbeError::Status(number) => status(*number),
         ProbeError::NotMcp => DisconnectReason::new(
             Code::NotMcp,
             "What answers at this URL does not speak MCP over Streamable HTTP. Check the URL; it often ends in /mcp.",
@@ -233,6 +358,26 @@ pub(crate) fn reason(error: &ProbeError) -> DisconnectReason {
             "The server speaks only versions of MCP that this service does not know. Upgrade the service or the server.",
         ),
     }
+}
+
+/// What a person is told of a server that refuses, and that no wider consent is asked for.
+pub(crate) fn forbidden() -> DisconnectReason {
+    status(403)
+}
+
+fn status(number: u16) -> DisconnectReason {
+    DisconnectReason::new(
+        DisconnectCode::ServerError,
+        format!("The server answered with HTTP status {number}. Check the URL, or connect again later."),
+    )
+}
+
+/// What a person is told of a grant that has ended and could not be renewed now.
+fn unrenewed(error: Unrenewed) -> DisconnectReason {
+    DisconnectReason::new(
+        DisconnectCode::AuthorizationServerUnreachable,
+        format!("The access has ended and could not be renewed: {}. Connect again later.", error.what),
+    )
 }
 
 /// What a person is told of a server that does not take the token it was given.

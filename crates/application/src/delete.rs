@@ -3,17 +3,17 @@
 use connectors_domain::{ConnectorId, OwnerId};
 
 use crate::ports::Removed;
-use crate::service::to_the_end;
 use crate::{ConnectorService, Error};
 
 impl ConnectorService {
     /// Removes the connector `id` of `owner` with all that is stored of it, whatever its state.
     pub async fn delete(&self, owner: OwnerId, id: ConnectorId) -> Result<(), Error> {
         let service = self.clone();
-        to_the_end(async move {
+        self.to_the_end(async move {
             let removed = service.ports.connectors.remove(owner, id).await;
             service.targets.forget(id).await;
             service.streams.cut(id);
+            service.work.notify_one();
             if removed? == Removed::Nothing {
                 return Err(Error::NotFound);
             }

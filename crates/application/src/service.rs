@@ -4,22 +4,41 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use connectors_domain::{
-    Change, ChangeKind, Connector, ConnectorId, ConnectorState, Event, Grant, OwnerId, Presets, RedirectOrigins,
+    Change, ChangeKind, Connector, ConnectorId, ConnectorState, Event, OwnerId, Presets, RedirectOrigins, Revision,
     Transition, TransitionError,
 };
 use jiff::Timestamp;
-use tracing::Instrument;
+use moka::sync::Cache;
+use tokio::sync::Notify;
+use tokio::task::JoinHandle;
+use uuid::Builder;
 
-use crate::Error;
-use crate::ports::{AuthorizationServer, Clock, Connectors, Entropy, McpServer, UpdateError};
+use crate::home::Home;
+use crate::ports::{
+    Agenda, AuthorizationServer, Changes, Clock, Connectors, Entropy, McpServer, Renewals, Revocations, UpdateError,
+};
+use crate::renew::{RenewalConfig, Renewing};
+use crate::step_up::STEP_UP_PAUSE;
 use crate::streams::Streams;
 use crate::targets::Targets;
+use crate::{Error, schedule};
+
+/// How many connectors are remembered for which a wider consent was asked lately.
+const STEP_UPS: u64 = 10_000;
 
 /// The ports that the use cases reach the world through.
 #[derive(Clone)]
 pub struct Ports {
     /// Where connectors are kept.
     pub connectors: Arc<dyn Connectors>,
+    /// Who may renew a grant.
+    pub renewals: Arc<dyn Renewals>,
+    /// What is due.
+    pub agenda: Arc<dyn Agenda>,
+    /// What is to be revoked.
+    pub revocations: Arc<dyn Revocations>,
+    /// What other processes change.
+    pub changes: Arc<dyn Changes>,
     /// The MCP servers.
     pub mcp: Arc<dyn McpServer>,
     /// The authorization servers before them.
@@ -49,9 +68,13 @@ pub struct ServiceConfig {
     pub alone_since: Option<Timestamp>,
     /// How many targets the relay keeps in memory.
     pub target_capacity: u64,
-    /// How long the relay trusts a target in memory, where other processes may change connectors; `None` where this
-    /// process is the only one.
+    /// How long the relay trusts a target in memory, where other processes may change connectors and tell so too late;
+    /// `None` where this process is the only one.
     pub target_ttl: Option<Duration>,
+    /// How grants are renewed.
+    pub renewal: RenewalConfig,
+    /// How often the server of a connector that nobody uses is asked whether it is there; `None` for never.
+    pub health_interval: Option<Duration>,
 }
 
 /// The use cases. Cheap to clone.
@@ -61,13 +84,31 @@ pub struct ConnectorService {
     pub(crate) config: Arc<ServiceConfig>,
     pub(crate) targets: Targets,
     pub(crate) streams: Streams,
+    pub(crate) renewing: Renewing,
+    home: Home,
+    /// The connectors for which a wider consent was asked lately, each with the consent that it had.
+    pub(crate) step_ups: Cache<(ConnectorId, Revision), ()>,
+    /// Tells the work behind the scenes that there is something to do before its time.
+    pub(crate) work: Arc<Notify>,
 }
 
 impl ConnectorService {
-    /// The service over `ports`.
+    /// The service over `ports`, at home on the runtime on which this is called.
     pub fn new(ports: Ports, config: ServiceConfig) -> Self {
         let targets = Targets::new(config.target_capacity, config.target_ttl);
-        Self { ports, config: Arc::new(config), targets, streams: Streams::default() }
+        let mut random = [0; 16];
+        ports.entropy.fill(&mut random);
+        let renewing = Renewing::new(config.renewal, Builder::from_random_bytes(random).into_uuid());
+        Self {
+            ports,
+            config: Arc::new(config),
+            targets,
+            streams: Streams::default(),
+            renewing,
+            home: Home::here(),
+            step_ups: Cache::builder().max_capacity(STEP_UPS).time_to_live(STEP_UP_PAUSE).build(),
+            work: Arc::new(Notify::new()),
+        }
     }
 
     /// Whether the service can do its work now.
@@ -81,7 +122,45 @@ impl ConnectorService {
 
     /// The instant after `time` from now.
     pub(crate) fn after(&self, time: Duration) -> Timestamp {
-        self.now().saturating_add(time).unwrap_or(Timestamp::MAX)
+        schedule::after(self.now(), time)
+    }
+
+    /// When `connector`, as it is now, is looked after the next time.
+    pub(crate) fn next_due(&self, connector: &Connector) -> Option<Timestamp> {
+        schedule::next(connector, self.config.health_interval, self.now())
+    }
+
+    /// Begins no renewal any more. What is under way goes on; [`ConnectorService::renewals_settled`] waits for it.
+    pub fn stop(&self) {
+        self.renewing.stop();
+    }
+
+    /// Whether other processes may use the store.
+    pub(crate) fn shares_store(&self) -> bool {
+        self.config.alone_since.is_none()
+    }
+
+    /// Waits until every renewal that is under way has come to its end and is stored.
+    pub async fn renewals_settled(&self) {
+        self.renewing.settled().await;
+    }
+
+    /// Begins a task that outlives its caller.
+    pub(crate) fn spawn<T: Send + 'static>(&self, work: impl Future<Output = T> + Send + 'static) -> JoinHandle<T> {
+        self.home.spawn(work)
+    }
+
+    /// Carries `work` to its end even if the caller goes away: a change that is stored must also be known in memory.
+    pub(crate) async fn to_the_end<T: Send + 'static>(
+        &self,
+        work: impl Future<Output = T> + Send + 'static,
+    ) -> Result<T, Error> {
+        self.spawn(work).await.map_err(|error| Error::Internal(Box::new(error)))
+    }
+
+    /// Carries `work` on for as long as the caller waits; what it begins may be needed by others.
+    pub(crate) async fn at_home<T>(&self, work: impl Future<Output = T>) -> T {
+        self.home.within(work).await
     }
 
     pub(crate) async fn find(&self, owner: OwnerId, id: ConnectorId) -> Result<Connector, Error> {
@@ -90,13 +169,22 @@ impl ConnectorService {
 
     /// Lets `event` happen to `connector`, stores what comes of it, and tells whoever must know.
     pub(crate) async fn advance(&self, connector: Connector, event: Event) -> Result<Connector, AdvanceError> {
-        let right = right_of_use(&connector).cloned();
-        let Transition { connector, change } = connector.apply(event, self.now())?;
-        let ends = right_of_use(&connector).cloned() != right;
+        let since = used_since(&connector);
+        let given_up = matches!(event, Event::DisconnectRequested).then(|| connector.grant().cloned()).flatten();
+        let Transition { mut connector, change } = connector.apply(event, self.now())?;
+        connector.due_at = self.next_due(&connector);
+        let ends = used_since(&connector) != since;
         let service = self.clone();
-        let stored = to_the_end(async move {
+        let stored = self.to_the_end(async move {
             let id = connector.id;
-            let stored = service.ports.connectors.update(connector).await;
+            let stored = match given_up.filter(|grant| grant.issued().is_some()) {
+                Some(grant) => {
+                    let stored = service.ports.connectors.retire(connector, grant).await;
+                    service.work.notify_one();
+                    stored
+                }
+                None => service.ports.connectors.update(connector).await,
+            };
             // Also after a failure: a change whose outcome is unknown may have been stored.
             service.targets.forget(id).await;
             if stored.is_ok() {
@@ -111,17 +199,12 @@ impl ConnectorService {
     }
 }
 
-/// What a connected connector is used with: `None` where it is not connected.
-fn right_of_use(connector: &Connector) -> Option<&Option<Grant>> {
+/// Since which revision a connector is used with the consent that it has: `None` where it is not connected.
+pub(crate) const fn used_since(connector: &Connector) -> Option<Revision> {
     match &connector.state {
-        ConnectorState::Connected(connected) => Some(&connected.grant),
+        ConnectorState::Connected(connected) => Some(connected.since),
         _ => None,
     }
-}
-
-/// Carries `work` to its end even if the caller goes away: a change that is stored must also be known in memory.
-pub(crate) async fn to_the_end<T: Send + 'static>(work: impl Future<Output = T> + Send + 'static) -> Result<T, Error> {
-    tokio::spawn(work.in_current_span()).await.map_err(|error| Error::Internal(Box::new(error)))
 }
 
 /// A connector was not brought into its next state.
@@ -159,6 +242,7 @@ fn announce(change: &Change) {
         ChangeKind::WiderConsentRequired => ("wider_consent_required", None),
         ChangeKind::WiderConsentEnded => ("wider_consent_ended", None),
         ChangeKind::GrantRenewed => ("grant_renewed", None),
+        ChangeKind::GrantEnded => ("grant_ended", None),
         ChangeKind::Disconnected(code) => ("disconnected", Some(code.as_str())),
         ChangeKind::Created => ("created", None),
     };

@@ -25,6 +25,8 @@ pub struct AuthorizationAttempt {
     pub redirect_uri: String,
     /// What was asked for.
     pub scopes: Scopes,
+    /// How many consents in a row, this one included, are asked for because the server wanted wider ones.
+    pub step_ups: u8,
     /// Where the user's browser goes in the end, if not to a page of the service.
     pub redirect_url: Option<RedirectUrl>,
     /// When the attempt ends unfinished.

@@ -36,6 +36,9 @@ pub enum ClientAuthentication {
     SecretBasic,
     /// The secret in the body.
     SecretPost,
+    /// A signed assertion (RFC 7523, section 2.2): `private_key_jwt`. The key is the service's own and stands in no
+    /// credentials.
+    PrivateKeyJwt,
 }
 
 /// How the service came to be a client of an authorization server.

@@ -30,6 +30,8 @@ pub struct Connector {
     pub created_at: Timestamp,
     /// When its state last changed.
     pub updated_at: Timestamp,
+    /// When the service looks after it by itself the next time; `None` if there is nothing to look after.
+    pub due_at: Option<Timestamp>,
     /// The stored revision from which this value was read.
     pub revision: Revision,
 }
@@ -75,6 +77,8 @@ pub struct Connected {
     pub grant: Option<Grant>,
     /// What the probe learned of the server.
     pub server: ServerFacts,
+    /// Since which revision it is used with what its user consented to or handed over; renewals do not change that.
+    pub since: Revision,
     /// A wider consent that the server asks for. The grant goes on serving what it covers.
     pub wider: Option<AuthorizationAttempt>,
 }
@@ -158,6 +162,7 @@ impl Connector {
             state: ConnectorState::Created,
             created_at: now,
             updated_at: now,
+            due_at: None,
             revision: Revision::FIRST,
         }
     }
@@ -217,5 +222,10 @@ impl Connector {
             }
             ConnectorState::Created | ConnectorState::Connecting(_) => None,
         }
+    }
+
+    /// The generation of that grant, if an authorization server issued it.
+    pub fn generation(&self) -> Option<u64> {
+        Some(self.grant()?.issued()?.generation)
     }
 }

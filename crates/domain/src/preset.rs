@@ -30,6 +30,16 @@ pub struct Quirks {
     pub assume_pkce: bool,
 }
 
+impl Quirks {
+    /// What is known of the server at `url`, whoever offers it: the departures of the servers that the product offers by
+    /// itself. None for every other server.
+    pub fn known_of(url: &ServerUrl) -> Self {
+        // Its resource metadata names `https://api.box.com/`, whose metadata spells itself without the slash.
+        let is_box = ServerUrl::parse("https://mcp.box.com").is_ok_and(|known| known.key() == url.key());
+        Self { trusted_issuer: is_box.then(|| Issuer::new("https://api.box.com")), ..Self::default() }
+    }
+}
+
 /// The presets of an installation, in the operator's order.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Presets(Vec<Preset>);
@@ -74,6 +84,18 @@ impl<'a> IntoIterator for &'a Presets {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn departures_of_offered_servers_are_known() {
+        let known = |url: &str| Quirks::known_of(&ServerUrl::parse(url).unwrap());
+        for url in ["https://mcp.box.com", "https://MCP.box.com/"] {
+            assert_eq!(known(url).trusted_issuer, Some(Issuer::new("https://api.box.com")), "{url}");
+            assert!(!known(url).assume_pkce && !known(url).omit_resource, "{url}");
+        }
+        for url in ["https://mcp.stripe.com", "https://api.githubcopilot.com/mcp", "https://mcp.box.com/other"] {
+            assert_eq!(known(url), Quirks::default(), "{url}");
+        }
+    }
 
     #[test]
     fn a_preset_is_found_in_any_spelling_of_its_url() {

@@ -58,6 +58,10 @@ codes! {
     TokenExchangeFailed = "token_exchange_failed",
     /// The authorization server's token response cannot be used.
     TokenResponseInvalid = "token_response_invalid",
+    /// The authorization server renews the grant no longer: it was revoked there, or has ended.
+    AuthorizationRevoked = "authorization_revoked",
+    /// The authorization server renews the grant no longer, after a renewal of which the service never saw the answer.
+    RefreshOutcomeUnknown = "refresh_outcome_unknown",
     /// The server refuses the credential that it was given.
     CredentialRejected = "credential_rejected",
     /// The stored credential cannot be opened: the row was changed from outside, or its key is gone.

@@ -5,7 +5,7 @@ use thiserror::Error;
 
 use crate::{
     AuthorizationAttempt, Before, Connected, Connecting, Connector, ConnectorId, ConnectorState, DisconnectCode,
-    DisconnectReason, Disconnected, Grant, GrantSource, Lifecycle, OwnerId, ServerFacts,
+    DisconnectReason, Disconnected, Grant, IssuedGrant, Lifecycle, OwnerId, Revision, ServerFacts,
 };
 
 /// What happens to a connector.
@@ -38,10 +38,19 @@ pub enum Event {
         /// What the probe learned.
         server: ServerFacts,
     },
-    /// The authorization server renewed the grant.
+    /// The authorization server renewed the grant, be it in use or kept for recovery.
     GrantRenewed {
-        /// The grant that takes the old one's place; its generation is the next one.
+        /// The generation that was renewed.
+        of: u64,
+        /// The grant that takes its place.
         grant: Grant,
+    },
+    /// The authorization server will not renew the grant any more, be it in use or kept for recovery.
+    GrantEnded {
+        /// The generation that it would not renew.
+        of: u64,
+        /// What that means for the connector.
+        reason: DisconnectReason,
     },
     /// The connector cannot be used.
     Failed {
@@ -93,6 +102,8 @@ pub enum ChangeKind {
     WiderConsentEnded,
     /// Its grant was renewed.
     GrantRenewed,
+    /// The grant that was kept for a connect which is under way can be renewed no longer.
+    GrantEnded,
     /// It is disconnected.
     Disconnected(DisconnectCode),
     /// A connect came to nothing, and it is what it was before it ever connected.
@@ -119,6 +130,7 @@ impl Event {
             Self::AttemptConsumed { .. } => "AttemptConsumed",
             Self::Established { .. } => "Established",
             Self::GrantRenewed { .. } => "GrantRenewed",
+            Self::GrantEnded { .. } => "GrantEnded",
             Self::Failed { .. } => "Failed",
             Self::DisconnectRequested => "DisconnectRequested",
             Self::Lapsed => "Lapsed",
@@ -133,14 +145,39 @@ impl Connector {
     /// but `Connected`: a connected server is probed where it is, so that it goes on serving meanwhile.
     pub fn apply(self, event: Event, now: Timestamp) -> Result<Transition, TransitionError> {
         let refused = TransitionError { state: self.lifecycle(), event: event.name() };
-        let (state, kind) = step(self.state, event, now).ok_or(refused)?;
+        let next = self.revision.next();
+        let (state, kind) = step(self.state, event, now, next).ok_or(refused)?;
         let change = Change { connector: self.id, owner: self.owner, at: now, kind };
+        let state = numbered(state, next);
         Ok(Transition { connector: Self { state, updated_at: now, ..self }, change })
     }
 }
 
-/// The one table of the state machine. `None` refuses.
-fn step(state: ConnectorState, event: Event, now: Timestamp) -> Option<(ConnectorState, ChangeKind)> {
+/// Gives a grant that no connector has held before the number of the revision that will store it.
+fn numbered(mut state: ConnectorState, next: Revision) -> ConnectorState {
+    let grant = grant_of(&mut state).and_then(Option::as_mut);
+    if let Some(issued) = grant.and_then(Grant::issued_mut)
+        && issued.generation == IssuedGrant::UNSTORED
+    {
+        issued.generation = next.number().unsigned_abs();
+    }
+    state
+}
+
+/// Where the state has its grant, in use or for recovery; `None` if it has no place for one.
+const fn grant_of(state: &mut ConnectorState) -> Option<&mut Option<Grant>> {
+    match state {
+        ConnectorState::Connected(connected) => Some(&mut connected.grant),
+        ConnectorState::Disconnected(disconnected)
+        | ConnectorState::Connecting(Connecting { before: Before::Disconnected(disconnected), .. }) => {
+            Some(&mut disconnected.recovery)
+        }
+        ConnectorState::Created | ConnectorState::Connecting(_) => None,
+    }
+}
+
+/// The one table of the state machine; `next` is the revision that will store what comes of it. `None` refuses.
+fn step(state: ConnectorState, event: Event, now: Timestamp, next: Revision) -> Option<(ConnectorState, ChangeKind)> {
     use ConnectorState as State;
     Some(match (state, event) {
         (State::Created, Event::ConnectStarted { deadline }) => probing(deadline, Before::Created),
@@ -169,14 +206,18 @@ fn step(state: ConnectorState, event: Event, now: Timestamp) -> Option<(Connecto
             (State::Connected(Connected { wider: None, ..connected }), ChangeKind::WiderConsentEnded)
         }
 
-        (
-            State::Connecting(Connecting { attempt: None, .. }) | State::Connected(_),
-            Event::Established { grant, server },
-        ) => (State::Connected(Connected { grant, server, wider: None }), ChangeKind::Connected),
-
-        (State::Connected(connected), Event::GrantRenewed { grant }) if follows(connected.grant.as_ref(), &grant) => {
-            (State::Connected(Connected { grant: Some(grant), ..connected }), ChangeKind::GrantRenewed)
+        (State::Connecting(Connecting { attempt: None, .. }), Event::Established { grant, server }) => {
+            (State::Connected(Connected { grant, server, since: next, wider: None }), ChangeKind::Connected)
         }
+        (State::Connected(connected), Event::Established { grant, server }) => {
+            // The same grant again: nothing of the consent has changed, nor of the wish for a wider one.
+            let (since, wider) =
+                if grant == connected.grant { (connected.since, connected.wider) } else { (next, None) };
+            (State::Connected(Connected { grant, server, since, wider }), ChangeKind::Connected)
+        }
+
+        (state, Event::GrantRenewed { of, grant }) => renewed(state, of, grant)?,
+        (state, Event::GrantEnded { of, reason }) => ended(state, of, reason)?,
 
         (State::Connecting(_) | State::Connected(_), Event::Failed { reason, recovery }) => {
             disconnected(Disconnected { reason, recovery })
@@ -215,7 +256,6 @@ fn step(state: ConnectorState, event: Event, now: Timestamp) -> Option<(Connecto
             | Event::WiderConsentRequired { .. }
             | Event::AttemptConsumed { .. }
             | Event::Established { .. }
-            | Event::GrantRenewed { .. }
             | Event::Failed { .. }
             | Event::DisconnectRequested
             | Event::Lapsed,
@@ -225,21 +265,16 @@ fn step(state: ConnectorState, event: Event, now: Timestamp) -> Option<(Connecto
             Event::WiderConsentRequired { .. }
             | Event::AttemptConsumed { .. }
             | Event::Established { .. }
-            | Event::GrantRenewed { .. }
             | Event::DisconnectRequested
             | Event::Lapsed,
         )
-        | (
-            State::Connected(_),
-            Event::ConnectStarted { .. } | Event::AttemptConsumed { .. } | Event::GrantRenewed { .. } | Event::Lapsed,
-        )
+        | (State::Connected(_), Event::ConnectStarted { .. } | Event::AttemptConsumed { .. } | Event::Lapsed)
         | (
             State::Disconnected(_),
             Event::AuthorizationRequired { .. }
             | Event::WiderConsentRequired { .. }
             | Event::AttemptConsumed { .. }
             | Event::Established { .. }
-            | Event::GrantRenewed { .. }
             | Event::Failed { .. }
             | Event::Lapsed,
         ) => return None,
@@ -261,13 +296,31 @@ fn disconnected(disconnected: Disconnected) -> (ConnectorState, ChangeKind) {
     (ConnectorState::Disconnected(disconnected), ChangeKind::Disconnected(code))
 }
 
-/// Whether `renewed` is the generation after `held`, of the same issuer.
-fn follows(held: Option<&Grant>, renewed: &Grant) -> bool {
-    match (held.map(|grant| &grant.source), &renewed.source) {
-        (Some(GrantSource::Issued(held)), GrantSource::Issued(renewed)) => {
-            held.authority.issuer == renewed.authority.issuer
-                && held.generation.checked_add(1) == Some(renewed.generation)
-        }
-        _ => false,
+/// A grant takes the place of the generation that was spent for it, whatever the connector does meanwhile.
+fn renewed(mut state: ConnectorState, of: u64, grant: Grant) -> Option<(ConnectorState, ChangeKind)> {
+    let place = grant_of(&mut state)?;
+    let (held, new) = (place.as_ref()?.issued()?, grant.issued()?);
+    let follows = held.generation == of
+        && new.generation == IssuedGrant::UNSTORED
+        && held.authority.issuer == new.authority.issuer;
+    if !follows {
+        return None;
     }
+    *place = Some(grant);
+    Some((state, ChangeKind::GrantRenewed))
+}
+
+/// A grant is gone; a connect that is under way goes on without it.
+fn ended(mut state: ConnectorState, of: u64, reason: DisconnectReason) -> Option<(ConnectorState, ChangeKind)> {
+    if grant_of(&mut state)?.as_ref()?.issued()?.generation != of {
+        return None;
+    }
+    let gone = Disconnected { reason, recovery: None };
+    Some(match state {
+        ConnectorState::Connecting(connecting) => {
+            let connecting = Connecting { before: Before::Disconnected(gone), ..connecting };
+            (ConnectorState::Connecting(connecting), ChangeKind::GrantEnded)
+        }
+        _ => disconnected(gone),
+    })
 }

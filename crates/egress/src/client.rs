@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
-use http::header::{ACCEPT_ENCODING, CONTENT_ENCODING, HOST, TRANSFER_ENCODING};
+use http::header::{ACCEPT_ENCODING, CONTENT_ENCODING, CONTENT_TYPE, HOST, TRANSFER_ENCODING};
 use http::{HeaderMap, HeaderName, HeaderValue};
 use reqwest::{Certificate, Client, Request, Response};
 use rustls::RootCertStore;
@@ -118,7 +118,7 @@ impl Egress {
     /// documents.
     ///
     /// Compression is ruled out in the request and refused in the response before a byte of the body is read, so what
-    /// is counted is what is kept.
+    /// is counted is what is kept. A stream of events is no document and may never end: its body counts as empty.
     pub async fn fetch(&self, mut request: Request, limits: FetchLimits) -> Result<http::Response<Bytes>, EgressError> {
         let deadline = Instant::now() + limits.time;
         request.headers_mut().insert(ACCEPT_ENCODING, HeaderValue::from_static("identity"));
@@ -127,9 +127,13 @@ impl Egress {
         if is_encoded(response.headers()) {
             return Err(EgressError::Encoded);
         }
-        let body = timeout_at(deadline, collect(&mut response, limits.bytes))
-            .await
-            .map_err(|_| EgressError::TimedOut(Phase::Body))??;
+        let body = if is_event_stream(response.headers()) {
+            Bytes::new()
+        } else {
+            timeout_at(deadline, collect(&mut response, limits.bytes))
+                .await
+                .map_err(|_| EgressError::TimedOut(Phase::Body))??
+        };
 
         let mut document = http::Response::new(body);
         *document.status_mut() = response.status();
@@ -247,6 +251,13 @@ fn is_encoded(headers: &HeaderMap) -> bool {
         })
     };
     other_than(CONTENT_ENCODING, "identity") || other_than(TRANSFER_ENCODING, "chunked")
+}
+
+fn is_event_stream(headers: &HeaderMap) -> bool {
+    headers.get(CONTENT_TYPE).is_some_and(|value| {
+        let essence = value.as_bytes().split(|byte| *byte == b';').next().unwrap_or_default();
+        essence.trim_ascii().eq_ignore_ascii_case(b"text/event-stream")
+    })
 }
 
 async fn collect(response: &mut Response, limit: usize) -> Result<Bytes, EgressError> {

@@ -9,7 +9,7 @@ use connectors_application::ports::{
 use connectors_domain::{AccessToken, ServerFacts, ServerUrl};
 use connectors_egress::{Egress, EgressError, Refusal};
 
-use crate::probe::probe;
+use crate::probe::{probe, tools_challenge};
 use crate::relay::relay;
 
 /// How the client behaves.
@@ -52,6 +52,10 @@ impl McpServer for McpClient {
 
     async fn probe(&self, url: ServerUrl, credential: Option<AccessToken>) -> Result<ServerFacts, ProbeError> {
         probe(&self.egress, &self.config, &url, credential.as_ref()).await
+    }
+
+    async fn tools_challenge(&self, url: ServerUrl, server: ServerFacts) -> Option<Vec<String>> {
+        tools_challenge(&self.egress, &self.config, &url, server).await
     }
 
     async fn relay(&self, request: RelayRequest) -> Result<RelayResponse, RelayError> {

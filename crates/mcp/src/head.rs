@@ -31,7 +31,8 @@ pub(crate) fn bearer(token: &AccessToken) -> Option<HeaderValue> {
     Some(value)
 }
 
-/// The `WWW-Authenticate` fields of a 401 as they came, within bounds: what a server says of who authorizes for it.
+/// The `WWW-Authenticate` fields of a 401 or 403 as they came, within bounds: what a server says of who authorizes for it,
+/// and what it wants.
 pub(crate) fn challenges(headers: &HeaderMap) -> Vec<String> {
     const MOST: usize = 8;
     const LONGEST: usize = 4096;

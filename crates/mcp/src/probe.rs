@@ -14,6 +14,7 @@
 
 mod body;
 mod message;
+mod tools;
 
 use std::time::Duration;
 
@@ -27,6 +28,7 @@ use serde_json::Value;
 use tokio::time::{Instant, timeout_at};
 
 use self::message::{Discovered, Initialized, Message};
+pub(crate) use self::tools::tools_challenge;
 use crate::McpConfig;
 use crate::client::probe_error;
 use crate::head::{Media, bearer, challenges, media};
@@ -49,16 +51,17 @@ pub(crate) async fn probe(
     let credential = credential
         .map(|token| bearer(token).ok_or_else(|| ProbeError::Unauthorized { challenges: Vec::new() }))
         .transpose()?;
-    let start = Instant::now();
-    let farewell = (config.probe_timeout / 5).min(FAREWELL);
-    let asking = config.probe_timeout.saturating_sub(farewell);
-
-    let url = url.as_url();
-    let mut probe =
-        Probe { egress, config, url, credential, facts: ServerFacts::default(), sessions: Vec::new(), asked: 0 };
-    let outcome = probe.ask_all(start, asking).await;
+    let mut probe = Probe::new(egress, config, url, credential, ServerFacts::default());
+    let (asking, farewell) = times(config);
+    let outcome = probe.ask_all(Instant::now(), asking).await;
     probe.end_sessions(farewell).await;
     outcome.map(|()| probe.facts)
+}
+
+/// How long a probe may ask, and how long it may then take to end its sessions.
+fn times(config: &McpConfig) -> (Duration, Duration) {
+    let farewell = (config.probe_timeout / 5).min(FAREWELL);
+    (config.probe_timeout.saturating_sub(farewell), farewell)
 }
 
 /// A conversation with one server.
@@ -82,7 +85,17 @@ struct Answer {
     message: Option<Message>,
 }
 
-impl Probe<'_> {
+impl<'a> Probe<'a> {
+    fn new(
+        egress: &'a Egress,
+        config: &'a McpConfig,
+        url: &'a ServerUrl,
+        credential: Option<HeaderValue>,
+        facts: ServerFacts,
+    ) -> Self {
+        Self { egress, config, url: url.as_url(), credential, facts, sessions: Vec::new(), asked: 0 }
+    }
+
     async fn ask_all(&mut self, start: Instant, time: Duration) -> Result<(), ProbeError> {
         // Half of the time: a legacy server may keep silent about a question that it does not know.
         let first = self.discover(start + time / 2).await.err();
@@ -106,10 +119,8 @@ impl Probe<'_> {
         let mut version = message::MODERN[0];
         for last in [false, true] {
             let id = self.next_id();
-            let mut headers = HeaderMap::new();
-            headers.insert(PROTOCOL_VERSION, HeaderValue::from_static(version));
-            headers.insert(HeaderName::from_static("mcp-method"), HeaderValue::from_static("server/discover"));
-            let question = message::discover(id, version, self.config);
+            let question = message::modern(id, "server/discover", version, self.config);
+            let headers = modern_headers(HeaderValue::from_static(version), "server/discover");
             let Answer { status, message } = self.ask(id, &question, headers, until).await?;
             let error = match message {
                 Some(Message::Result(result)) if status.is_success() => {
@@ -208,6 +219,12 @@ impl Probe<'_> {
         if status == StatusCode::UNAUTHORIZED {
             return Err(ProbeError::Unauthorized { challenges: challenges(response.headers()) });
         }
+        if status == StatusCode::FORBIDDEN {
+            let challenges = challenges(response.headers());
+            if !challenges.is_empty() {
+                return Err(ProbeError::Forbidden { challenges });
+            }
+        }
         let message = match media(response.headers()) {
             _ if !(status.is_success() || status.is_client_error()) => None,
             Media::Json => body::json(response.bytes_stream(), id).await,
@@ -242,6 +259,12 @@ impl Probe<'_> {
     }
 }
 
+/// What every request of the modern era has in its head (MCP 2026-07-28, "Streamable HTTP", "Standard Request Headers").
+fn modern_headers(version: HeaderValue, method: &'static str) -> HeaderMap {
+    let method = (HeaderName::from_static("mcp-method"), HeaderValue::from_static(method));
+    HeaderMap::from_iter([(PROTOCOL_VERSION, version), method])
+}
+
 /// What to make of an answer that tells nothing of an era.
 fn failure(status: StatusCode) -> ProbeError {
     match status {
@@ -260,9 +283,11 @@ fn newest(known: &[&'static str], offered: &[String]) -> Option<&'static str> {
 /// Which of two failures to tell: that of `initialize`, which more servers know, unless it says less. A plain client error
 /// says nothing if it answers a question that the server need not know.
 fn more_telling(discover: ProbeError, initialize: ProbeError) -> ProbeError {
-    use ProbeError::{NotMcp, Status, TimedOut, UnsupportedVersion};
+    use ProbeError::{Forbidden, NotMcp, Status, TimedOut, UnsupportedVersion};
     match (&discover, &initialize) {
-        (UnsupportedVersion, _) | (TimedOut | Status(300..=399 | 403 | 429 | 500..), NotMcp) => discover,
+        (UnsupportedVersion | Forbidden { .. }, _) | (TimedOut | Status(300..=399 | 403 | 429 | 500..), NotMcp) => {
+            discover
+        }
         _ => initialize,
     }
 }

@@ -41,6 +41,8 @@ pub(crate) async fn relay(
     for (name, value) in response.headers() {
         headers.offer(name.as_str(), value.as_bytes());
     }
+    // Which scopes it wants: what only the use cases may know.
+    let challenges = if status == StatusCode::FORBIDDEN { challenges(response.headers()) } else { Vec::new() };
     let body = body(status, response, config).await?;
     // Said anew, without the parameters: both types are UTF-8 whatever a charset says (RFC 8259, section 8.1; HTML,
     // "Server-sent events"), and some clients take the last of several types that a comma joins.
@@ -49,7 +51,7 @@ pub(crate) async fn relay(
         RelayBody::Events { .. } => headers.with_content_type(EVENTS.as_bytes()),
         RelayBody::Empty | RelayBody::Withheld => headers,
     };
-    Ok(RelayResponse { status: status.as_u16(), headers, body })
+    Ok(RelayResponse { status: status.as_u16(), headers, challenges, body })
 }
 
 fn upstream(request: RelayRequest) -> Result<Request, RelayError> {

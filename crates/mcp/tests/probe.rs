@@ -345,6 +345,86 @@ async fn a_401_to_either_question_is_the_outcome() {
     no_session_is_left(&server);
 }
 
+/// What a server that has been probed answers when it is asked for its tools.
+async fn tools_challenge(server: &McpServer, client: &McpClient) -> Option<Vec<String>> {
+    let known = client.probe(url(server), None).await.unwrap();
+    server.clear_requests();
+    client.tools_challenge(url(server), known).await
+}
+
+/// A server with an anonymous handshake.
+fn anonymous() -> Auth {
+    ["server/discover", "initialize", "notifications/initialized"]
+        .into_iter()
+        .fold(Auth::bearer("good").challenge("Bearer scope=\"a\""), Auth::open_method)
+}
+
+#[tokio::test]
+async fn a_server_with_an_anonymous_handshake_wants_a_credential_for_its_tools() {
+    for (eras, questions) in [
+        (Eras::Modern, &["tools/list"][..]),
+        (Eras::Dual, &["tools/list"]),
+        (Eras::Legacy, &["initialize", "notifications/initialized", "tools/list", "DELETE"]),
+    ] {
+        let server = McpServer::builder().eras(eras).auth(anonymous()).start().await.unwrap();
+        let challenges = tools_challenge(&server, &client()).await;
+        assert_eq!(challenges, Some(vec!["Bearer scope=\"a\"".to_owned()]));
+        assert_eq!(asked(&server), questions);
+    }
+}
+
+#[tokio::test]
+async fn a_server_that_lists_its_tools_to_everybody_has_no_challenge() {
+    let server = self::server(Eras::Modern).await;
+    assert_eq!(tools_challenge(&server, &client()).await, None);
+    let question = &server.requests()[0];
+    assert_eq!(question.header("mcp-protocol-version"), Some("2026-07-28"));
+    assert_eq!(question.header("mcp-method"), Some("tools/list"));
+    let meta = &question.json().unwrap()["params"]["_meta"];
+    assert_eq!(meta["io.modelcontextprotocol/protocolVersion"], "2026-07-28");
+    assert_eq!(question.header("authorization"), None);
+
+    let server = self::server(Eras::Legacy).await;
+    assert_eq!(tools_challenge(&server, &client()).await, None);
+    assert_eq!(asked(&server), ["initialize", "notifications/initialized", "tools/list", "DELETE"]);
+    no_session_is_left(&server);
+    for request in &server.requests()[1..] {
+        assert_eq!(request.header("mcp-protocol-version"), Some("2025-11-25"));
+        assert!(request.header("mcp-session-id").is_some());
+    }
+
+    let server = McpServer::builder().eras(Eras::Legacy).stateless().start().await.unwrap();
+    assert_eq!(tools_challenge(&server, &client()).await, None);
+    assert_eq!(asked(&server), ["initialize", "notifications/initialized", "tools/list"]);
+}
+
+#[tokio::test]
+async fn only_a_401_is_a_challenge() {
+    let unknown = Reply::json(
+        json!({
+            "jsonrpc": "2.0", "id": 1, "error": { "code": -32601, "message": "Method not found" },
+        })
+        .to_string(),
+    );
+    for behaviour in [
+        Behaviour::from(unknown.clone()),
+        Behaviour::from(unknown.status(404)),
+        Behaviour::text(403, "no"),
+        Behaviour::text(500, "no"),
+        Behaviour::garbage(),
+        Behaviour::hang(),
+    ] {
+        for eras in [Eras::Modern, Eras::Legacy] {
+            let server = self::server(eras).await;
+            server.script(Rule::new(behaviour.clone()).on_method("tools/list"));
+            let config = McpConfig { probe_timeout: Duration::from_secs(1), ..config() };
+            assert_eq!(tools_challenge(&server, &client_with(&Limits::default(), config)).await, None, "{behaviour:?}");
+            assert_eq!(server.requests_for("tools/list").len(), 1, "{behaviour:?}");
+            no_session_is_left(&server);
+        }
+    }
+}
+
 // Misbehaviour
 
 #[tokio::test]
@@ -435,6 +515,19 @@ async fn a_status_is_told_and_the_body_is_not() {
         ]);
         assert_eq!(probe(&server).await, Err(expected), "{discover} {initialize}");
     }
+}
+
+#[tokio::test]
+async fn a_403_is_told_with_its_challenges_unless_the_other_question_is_answered() {
+    let challenge = "Bearer error=\"insufficient_scope\", scope=\"w\"";
+    let refusal = || Behaviour::from(Reply::text(403, "CANARY").header("www-authenticate", challenge));
+    let told = Err(ProbeError::Forbidden { challenges: vec![challenge.to_owned()] });
+    assert_eq!(probe_of(refusal()).await, told);
+    let server = server(Eras::Legacy).await;
+    server.script(Rule::new(refusal()).on_method("initialize"));
+    assert_eq!(probe(&server).await, told);
+    server.script(Rule::new(refusal()).on_method("server/discover"));
+    assert_eq!(probe(&server).await, speaks(None, Some("2025-11-25")));
 }
 
 #[tokio::test]

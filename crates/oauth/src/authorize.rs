@@ -15,23 +15,24 @@ use crate::scope::{OFFLINE_ACCESS, scopes};
 const OWN: [&str; 6] =
     ["response_type", "client_id", "redirect_uri", "state", "code_challenge", "code_challenge_method"];
 
-/// The scopes to ask for: those of the challenge, else those of the resource, else none. Where there are some, and the
-/// authorization server knows the one for refresh tokens, that is added; alone it would stand in place of the server's own
-/// choice. A preset may replace all this.
+/// The scopes to ask for: those that are held, with those of the challenge, else those of the resource. Where there are
+/// some, and the authorization server knows the one for refresh tokens, that is added; alone it would stand in place of the
+/// server's own choice. A preset may replace all this but what is held.
 pub(crate) fn scopes_to_ask(
+    held: &Scopes,
     challenged: Option<&str>,
     resource: &ProtectedResource,
     server: &ServerMetadata,
     quirks: &Quirks,
 ) -> Scopes {
     if let Some(scope) = &quirks.scope {
-        return Scopes::parse(scope);
+        return held.union(&Scopes::parse(scope));
     }
     let challenged = scopes(challenged);
-    let chosen = if challenged.is_empty() { &resource.scopes } else { &challenged };
+    let chosen = held.union(if challenged.is_empty() { &resource.scopes } else { &challenged });
     let offline =
         (!chosen.is_empty() && server.scopes.iter().any(|scope| scope == OFFLINE_ACCESS)).then_some(OFFLINE_ACCESS);
-    scopes(chosen.iter().chain(offline))
+    scopes(offline.into_iter().chain(chosen.iter()))
 }
 
 /// Makes the request.
@@ -94,7 +95,7 @@ pub(crate) fn state_hash(state: &str) -> StateHash {
 }
 
 /// 256 random bits in 43 characters: enough for a state and for a code verifier (RFC 7636, section 4.1).
-fn random(entropy: &dyn Entropy) -> String {
+pub(crate) fn random(entropy: &dyn Entropy) -> String {
     let mut bytes = [0; 32];
     entropy.fill(&mut bytes);
     URL_SAFE_NO_PAD.encode(bytes)

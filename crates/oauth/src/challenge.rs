@@ -3,6 +3,10 @@
 //!
 //! Servers get this field wrong in many ways. What is not grammar is skipped, and reading never fails.
 
+use connectors_domain::Scopes;
+
+use crate::scope::scopes;
+
 /// What a Bearer challenge says (RFC 6750, section 3; RFC 9728, section 5.1).
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub(crate) struct BearerChallenge {
@@ -34,6 +38,19 @@ impl Challenges {
         });
         Self { only_others: bearer.is_none() && !all.is_empty(), bearer }
     }
+}
+
+/// The scopes that Bearer challenges ask for because those of the token are not enough (RFC 6750, section 3.1); `None` if
+/// no challenge says that they are not.
+pub(crate) fn demanded(fields: &[String]) -> Option<Scopes> {
+    let insufficient: Vec<_> = fields
+        .iter()
+        .flat_map(|field| challenges(field))
+        .filter(|challenge| challenge.scheme.eq_ignore_ascii_case("bearer"))
+        .filter(|challenge| challenge.parameter("error").as_deref() == Some("insufficient_scope"))
+        .collect();
+    let named: Vec<_> = insufficient.iter().filter_map(|challenge| challenge.parameter("scope")).collect();
+    (!insufficient.is_empty()).then(|| scopes(named.iter().map(String::as_str)))
 }
 
 /// One challenge.
@@ -212,6 +229,33 @@ mod tests {
         assert!(read(&[r#"Basic realm="x""#]).only_others);
         assert!(!read(&["Bearer"]).only_others);
         assert_eq!(bearer(&["Bearer abc=="]), Some(said("", "")));
+    }
+
+    #[test]
+    fn more_scopes_are_demanded_in_so_many_words() {
+        let demanded = |fields: &[&str]| {
+            let fields: Vec<_> = fields.iter().map(|&field| field.to_owned()).collect();
+            demanded(&fields).map(|scopes| scopes.to_string())
+        };
+        for (field, expected) in [
+            (r#"Bearer error="insufficient_scope", scope="w r""#, Some("r w")),
+            (r#"bearer scope="w r",ERROR=insufficient_scope"#, Some("r w")),
+            (r#"Basic realm="x", Bearer error="insufficient_scope", scope="r""#, Some("r")),
+            (r#"Bearer error="insufficient_scope""#, Some("")),
+            (r#"Bearer error="insufficient_scope", scope="""#, Some("")),
+            (r#"Bearer error="insufficient_scope", scope="a \\"b é""#, Some("a")),
+            (r#"Bearer error="invalid_token", scope="r""#, None),
+            (r#"Bearer scope="insufficient_scope""#, None),
+            (r#"DPoP error="insufficient_scope", scope="r""#, None),
+            (r#"error="insufficient_scope", scope="r""#, None),
+            ("Bearer", None),
+            ("", None),
+        ] {
+            assert_eq!(demanded(&[field]).as_deref(), expected, "{field}");
+        }
+        let fields = [r#"Bearer error="invalid_token", scope="z""#, r#"Bearer error="insufficient_scope", scope="r""#];
+        assert_eq!(demanded(&fields).as_deref(), Some("r"));
+        assert_eq!(demanded(&[]), None);
     }
 
     #[test]

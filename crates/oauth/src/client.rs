@@ -12,21 +12,22 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use connectors_application::ports::{
     AuthorizationServer, Clock, Entropy, ExchangeError, ExchangeRequest, PrepareError, PrepareRequest, Prepared,
-    Registrations,
+    RefreshError, RefreshRequest, Registrations, RevokeError,
 };
-use connectors_domain::{ClientOrigin, Grant, StateHash};
+use connectors_domain::{Authority, ClientOrigin, Grant, Scopes, ServerUrl, StateHash};
 use connectors_egress::Egress;
 use tokio::time::timeout;
 
 use crate::authorize;
-use crate::challenge::Challenges;
+use crate::challenge::{Challenges, demanded};
 use crate::config::OAuthConfig;
 use crate::document::Fetcher;
+use crate::form::Forms;
 use crate::identity::identify;
 use crate::metadata::{Candidate, Directory, ServerMetadata};
 use crate::registration::Registrar;
 use crate::resource::{self, ProtectedResource};
-use crate::token;
+use crate::{refresh, revoke, token};
 
 /// The OAuth client of MCP (2026-07-28, "Authorization"; servers of 2025-03-26 included).
 ///
@@ -36,7 +37,7 @@ pub struct AuthorizationClient {
     fetcher: Fetcher,
     directory: Directory,
     registrar: Registrar,
-    clock: Arc<dyn Clock>,
+    forms: Forms,
     entropy: Arc<dyn Entropy>,
     config: Arc<OAuthConfig>,
 }
@@ -54,8 +55,8 @@ impl AuthorizationClient {
         Self {
             directory: Directory::new(fetcher.clone()),
             registrar: Registrar::new(fetcher.clone(), registrations, Arc::clone(&clock)),
+            forms: Forms::new(fetcher.clone(), clock, Arc::clone(&entropy), config.signing_key.clone()),
             fetcher,
-            clock,
             entropy,
             config: Arc::new(config),
         }
@@ -66,11 +67,19 @@ impl AuthorizationClient {
         let resource = resource::find(&self.fetcher, &request.url, challenges.bearer.as_ref()).await?;
         let server = self.server(&request, &resource, &challenges).await?;
         let wanted = challenges.bearer.as_ref().and_then(|bearer| bearer.scope.as_deref());
-        let scopes = authorize::scopes_to_ask(wanted, &resource, &server, &request.quirks);
+        let scopes = authorize::scopes_to_ask(&request.held, wanted, &resource, &server, &request.quirks);
         let identity =
             identify(&self.config, &self.registrar, &server, request.client, request.bound_to.as_ref(), &scopes)
                 .await?;
         Ok(authorize::request(self.entropy.as_ref(), server, resource, identity, scopes, &request.quirks))
+    }
+
+    /// Forgets a client that was refused, if the service had registered it.
+    async fn forget(&self, authority: Authority, redirect_uri: String) {
+        if authority.client.origin == ClientOrigin::Registered {
+            let client_id = authority.client.credentials.id().to_owned();
+            self.registrar.forget(authority.issuer, redirect_uri, client_id).await;
+        }
     }
 
     /// The authorization server to use: the first that the resource names and that can be used, with the one at which the
@@ -116,6 +125,11 @@ impl AuthorizationClient {
 
 #[async_trait]
 impl AuthorizationServer for AuthorizationClient {
+    async fn is_named_by(&self, url: ServerUrl) -> bool {
+        let found = timeout(self.config.request_timeout, resource::find(&self.fetcher, &url, None)).await;
+        matches!(found, Ok(Ok(resource)) if !resource.issuers.is_empty())
+    }
+
     async fn prepare(&self, request: PrepareRequest) -> Result<Prepared, PrepareError> {
         timeout(self.config.prepare_timeout, self.flow(request)).await.unwrap_or(Err(PrepareError::TimedOut))
     }
@@ -125,14 +139,32 @@ impl AuthorizationServer for AuthorizationClient {
     }
 
     async fn exchange(&self, request: ExchangeRequest) -> Result<Grant, ExchangeError> {
-        let issuer = request.authority.issuer.clone();
-        let client = request.authority.client.clone();
+        let authority = request.authority.clone();
         let redirect_uri = request.redirect_uri.clone();
-        let exchanged = token::exchange(&self.fetcher, self.clock.now(), request).await;
-        if exchanged == Err(ExchangeError::ClientRefused) && client.origin == ClientOrigin::Registered {
-            self.registrar.forget(issuer, redirect_uri, client.credentials.id().to_owned()).await;
+        let exchanged = token::exchange(&self.forms, request).await;
+        if exchanged == Err(ExchangeError::ClientRefused) {
+            self.forget(authority, redirect_uri).await;
         }
         exchanged
+    }
+
+    async fn refresh(&self, request: RefreshRequest) -> Result<Grant, RefreshError> {
+        let authority = request.authority.clone();
+        let refreshed = refresh::refresh(&self.forms, request).await;
+        if refreshed == Err(RefreshError::ClientRefused) {
+            // The grant does not know it, but there is only one that the service registers there.
+            let redirect_uri = self.config.redirect_uri_for(&authority.issuer);
+            self.forget(authority, redirect_uri).await;
+        }
+        refreshed
+    }
+
+    async fn revoke(&self, grant: Grant) -> Result<(), RevokeError> {
+        revoke::revoke(&self.forms, grant).await
+    }
+
+    fn demanded_scopes(&self, challenges: &[String]) -> Option<Scopes> {
+        demanded(challenges)
     }
 }
 

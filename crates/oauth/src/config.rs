@@ -9,6 +9,8 @@ use connectors_domain::Issuer;
 use serde_json::{Value, json};
 use url::{Host, Url};
 
+use crate::key::{ALGORITHM, SigningKey};
+
 /// Where browsers come back to, under the public URL.
 const CALLBACK: &str = "/api/v1/connectors/oauth/callback";
 
@@ -21,6 +23,8 @@ pub struct OAuthConfig {
     pub client_metadata_url: Option<String>,
     /// The name that consent pages show.
     pub client_name: String,
+    /// The key with which the service proves itself where an authorization server takes that (`private_key_jwt`).
+    pub signing_key: Option<SigningKey>,
     /// How long one request to a server may take.
     pub request_timeout: Duration,
     /// How long making an authorization request may take in all.
@@ -37,6 +41,7 @@ impl OAuthConfig {
             public_url,
             client_metadata_url,
             client_name,
+            signing_key: None,
             request_timeout: Duration::from_secs(10),
             prepare_timeout: Duration::from_secs(45),
             registration_lease: Duration::from_secs(30),
@@ -74,10 +79,10 @@ pub fn issuer_key(issuer: &Issuer) -> String {
 }
 
 /// The client ID metadata document of the service (draft-ietf-oauth-client-id-metadata-document), to be published at
-/// `client_metadata_url`; `None` without that URL.
+/// `client_metadata_url`; `None` without that URL. With a signing key it has the public half of that.
 pub fn client_metadata_document(config: &OAuthConfig) -> Option<Value> {
     let client_id = config.client_metadata_url.as_deref()?;
-    Some(json!({
+    let mut document = json!({
         "client_id": client_id,
         "client_name": config.client_name,
         "client_uri": config.public_url.as_str(),
@@ -86,7 +91,13 @@ pub fn client_metadata_document(config: &OAuthConfig) -> Option<Value> {
         "response_types": ["code"],
         "token_endpoint_auth_method": "none",
         "application_type": config.application_type(),
-    }))
+    });
+    if let Some(key) = &config.signing_key {
+        document["token_endpoint_auth_method"] = "private_key_jwt".into();
+        document["token_endpoint_auth_signing_alg"] = ALGORITHM.into();
+        document["jwks"] = key.public_set();
+    }
+    Some(document)
 }
 
 #[cfg(test)]
@@ -134,5 +145,17 @@ mod tests {
         assert_eq!(document["client_id"], "https://c.example/client.json");
         assert_eq!(document["redirect_uris"], json!(["https://c.example/api/v1/connectors/oauth/callback"]));
         assert_eq!(document["token_endpoint_auth_method"], "none");
+        assert!(document.get("jwks").is_none());
+    }
+
+    #[test]
+    fn the_metadata_document_has_the_public_key() {
+        let key = SigningKey::from_pem(&crate::key::tests::pem()).unwrap();
+        let document =
+            client_metadata_document(&OAuthConfig { signing_key: Some(key), ..config("https://c.example") }).unwrap();
+        assert_eq!(document["token_endpoint_auth_method"], "private_key_jwt");
+        assert_eq!(document["token_endpoint_auth_signing_alg"], "ES256");
+        assert_eq!(document["jwks"]["keys"][0]["crv"], "P-256");
+        assert!(document["jwks"]["keys"][0].get("d").is_none());
     }
 }

@@ -54,7 +54,7 @@ impl Fetcher {
             Err(SendError::Garbled) => return Ok(Found::Failure),
             Err(SendError::Refused(refused)) => return Err(refused.into()),
             Err(SendError::Unreachable) => return Err(PrepareError::Unreachable),
-            Err(SendError::TimedOut) => return Err(PrepareError::TimedOut),
+            Err(SendError::TimedOut { .. }) => return Err(PrepareError::TimedOut),
         };
         Ok(match response.status() {
             StatusCode::OK => Found::Document(response.into_body()),
@@ -93,7 +93,10 @@ pub(crate) enum SendError {
     /// No connection came about.
     Unreachable,
     /// No answer came in time.
-    TimedOut,
+    TimedOut {
+        /// Whether the server may have got the request.
+        sent: bool,
+    },
     /// It is no HTTP, too large, or compressed.
     Garbled,
 }
@@ -103,7 +106,7 @@ impl From<EgressError> for SendError {
         match error {
             EgressError::Refused(refusal) => Self::Refused(refused(refusal)),
             EgressError::Unreachable { .. } | EgressError::Tls { .. } => Self::Unreachable,
-            EgressError::TimedOut(_) => Self::TimedOut,
+            EgressError::TimedOut(_) => Self::TimedOut { sent: error.may_have_been_sent() },
             EgressError::Protocol | EgressError::TooLarge { .. } | EgressError::Encoded => Self::Garbled,
         }
     }

@@ -1,5 +1,10 @@
 //! Who the service is at an authorization server: the client that was given, else its metadata document, else a
 //! registration of its own.
+//!
+//! A metadata document is one for all servers, and names one way of authentication. With a signing key it names that: so
+//! the document is used where the server lists `private_key_jwt`. A server that does not would find a client that it cannot
+//! authenticate. There the service registers itself instead, and only where it cannot do that either does it present the
+//! document as a public client, in the hope that the server takes PKCE for enough.
 
 use connectors_application::ports::PrepareError;
 use connectors_domain::{ClientAuthentication, ClientCredentials, ClientOrigin, Issuer, OAuthClient, Scopes};
@@ -28,13 +33,17 @@ pub(crate) async fn identify(
         if bound_to.is_some_and(|issuer| *issuer != server.issuer) {
             return Err(PrepareError::ClientBoundElsewhere);
         }
-        return Ok(Identity { client: as_given(credentials, server)?, redirect_uri: config.redirect_uri() });
+        let client = as_given(config, credentials, server)?;
+        return Ok(Identity { client, redirect_uri: config.redirect_uri() });
     }
-    if let Some(url) = config.client_metadata_url.clone().filter(|_| server.takes_metadata_documents) {
+    let keyed = config.signing_key.is_some() && server.authentication.allow(ClientAuthentication::PrivateKeyJwt);
+    let document_fits = keyed || config.signing_key.is_none() || server.registration_endpoint.is_none();
+    let takes_document = server.takes_metadata_documents && document_fits;
+    if let Some(url) = config.client_metadata_url.clone().filter(|_| takes_document) {
         let credentials = ClientCredentials::new(url, None)
             .map_err(|_| PrepareError::InvalidMetadata("this service's own client_metadata_url is no client id"))?;
-        let origin = ClientOrigin::MetadataDocument;
-        let client = OAuthClient { credentials, authentication: ClientAuthentication::None, origin };
+        let authentication = if keyed { ClientAuthentication::PrivateKeyJwt } else { ClientAuthentication::None };
+        let client = OAuthClient { credentials, authentication, origin: ClientOrigin::MetadataDocument };
         return Ok(Identity { client, redirect_uri: config.redirect_uri() });
     }
     let Some(endpoint) = &server.registration_endpoint else { return Err(PrepareError::ClientRequired) };
@@ -47,11 +56,22 @@ pub(crate) async fn identify(
     }
 }
 
-fn as_given(credentials: ClientCredentials, server: &ServerMetadata) -> Result<OAuthClient, PrepareError> {
+fn as_given(
+    config: &OAuthConfig,
+    credentials: ClientCredentials,
+    server: &ServerMetadata,
+) -> Result<OAuthClient, PrepareError> {
+    let methods = &server.authentication;
     let authentication = if credentials.secret().is_some() {
-        server.authentication.with_secret().ok_or(PrepareError::InvalidMetadata(
+        methods.with_secret().ok_or(PrepareError::InvalidMetadata(
             "the authorization server takes client secrets in no way that this service knows",
         ))?
+    } else if config.signing_key.is_some()
+        && methods.allow(ClientAuthentication::PrivateKeyJwt)
+        && !methods.allow(ClientAuthentication::None)
+    {
+        // Whoever registered the client there gave the server the key that this service publishes.
+        ClientAuthentication::PrivateKeyJwt
     } else {
         ClientAuthentication::None
     };

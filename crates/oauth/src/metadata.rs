@@ -10,6 +10,7 @@ use url::Url;
 
 use crate::address::{address, on_origin};
 use crate::document::{Fetcher, Found, Member, flag, text, texts};
+use crate::key::ALGORITHM;
 use crate::scope::{OFFLINE_ACCESS, scopes};
 
 const RFC_8414: &str = "/.well-known/oauth-authorization-server";
@@ -93,6 +94,8 @@ struct Wire<'a> {
     scopes_supported: Member<'a>,
     #[serde(borrow)]
     token_endpoint_auth_methods_supported: Member<'a>,
+    #[serde(borrow)]
+    token_endpoint_auth_signing_alg_values_supported: Member<'a>,
 }
 
 impl Candidate {
@@ -215,6 +218,9 @@ fn read(fetcher: &Fetcher, body: &[u8], accepted: &[String]) -> Result<Option<Se
         ),
         None => None,
     };
+    // A server that lists no algorithms leaves open which it takes.
+    let signatures = texts(wire.token_endpoint_auth_signing_alg_values_supported)
+        .is_none_or(|names| names.is_empty() || names.iter().any(|name| name == ALGORITHM));
     Ok(Some(ServerMetadata {
         issuer: Issuer::new(issuer),
         authorization_endpoint: endpoint(
@@ -231,7 +237,7 @@ fn read(fetcher: &Fetcher, body: &[u8], accepted: &[String]) -> Result<Option<Se
         scopes: listed_scopes(wire.scopes_supported),
         authentication: texts(wire.token_endpoint_auth_methods_supported)
             .filter(|methods| !methods.is_empty())
-            .map_or(AuthenticationMethods::Unlisted, |methods| AuthenticationMethods::listed(&methods)),
+            .map_or(AuthenticationMethods::Unlisted, |methods| AuthenticationMethods::listed(&methods, signatures)),
     }))
 }
 
@@ -243,16 +249,19 @@ fn listed_scopes(member: Member<'_>) -> Scopes {
 }
 
 impl AuthenticationMethods {
-    fn listed(names: &[String]) -> Self {
-        let known = [ClientAuthentication::None, ClientAuthentication::SecretBasic, ClientAuthentication::SecretPost];
-        Self::Listed(known.into_iter().filter(|method| names.iter().any(|name| name == wire_name(*method))).collect())
+    /// Those among `names`. Assertions count only where the server takes the signatures of this service.
+    fn listed(names: &[String], signatures: bool) -> Self {
+        let usable = |method: &ClientAuthentication| signatures || *method != ClientAuthentication::PrivateKeyJwt;
+        let listed = |method: &ClientAuthentication| names.iter().any(|name| name == wire_name(*method));
+        Self::Listed(METHODS.into_iter().filter(|method| usable(method) && listed(method)).collect())
     }
 
     /// Whether a client may prove itself so.
     pub(crate) fn allow(&self, method: ClientAuthentication) -> bool {
         match self {
             Self::Listed(methods) => methods.contains(&method),
-            Self::Unlisted | Self::Unknown => true,
+            // Nobody forgets to list that it verifies signatures.
+            Self::Unlisted | Self::Unknown => method != ClientAuthentication::PrivateKeyJwt,
         }
     }
 
@@ -263,15 +272,25 @@ impl AuthenticationMethods {
             .find(|method| self.allow(*method))
     }
 
-    /// The way to ask for when registering. A public client has nothing that could be stolen or expire.
-    pub(crate) fn to_register(&self) -> Option<ClientAuthentication> {
+    /// The way to ask for when registering. A public client has nothing that could be stolen or expire; a key of the
+    /// service's own, if it has one, is for servers that take nothing else.
+    pub(crate) fn to_register(&self, has_key: bool) -> Option<ClientAuthentication> {
+        let usable = |method: &ClientAuthentication| has_key || *method != ClientAuthentication::PrivateKeyJwt;
         match self {
-            Self::Listed(methods) => methods.first().copied(),
+            Self::Listed(methods) => methods.iter().copied().find(usable),
             Self::Unlisted => Some(ClientAuthentication::SecretBasic),
             Self::Unknown => Some(ClientAuthentication::None),
         }
     }
 }
+
+/// All methods that this service knows, those first that it would rather use.
+pub(crate) const METHODS: [ClientAuthentication; 4] = [
+    ClientAuthentication::None,
+    ClientAuthentication::SecretBasic,
+    ClientAuthentication::SecretPost,
+    ClientAuthentication::PrivateKeyJwt,
+];
 
 /// The name of a method in metadata and registrations (RFC 7591, section 2).
 pub(crate) const fn wire_name(method: ClientAuthentication) -> &'static str {
@@ -279,5 +298,6 @@ pub(crate) const fn wire_name(method: ClientAuthentication) -> &'static str {
         ClientAuthentication::None => "none",
         ClientAuthentication::SecretBasic => "client_secret_basic",
         ClientAuthentication::SecretPost => "client_secret_post",
+        ClientAuthentication::PrivateKeyJwt => "private_key_jwt",
     }
 }

@@ -14,7 +14,8 @@ use url::Url;
 
 use crate::config::OAuthConfig;
 use crate::document::{Fetcher, Member, SendError, seconds, text};
-use crate::metadata::{AuthenticationMethods, ServerMetadata, wire_name};
+use crate::key::ALGORITHM;
+use crate::metadata::{AuthenticationMethods, METHODS, ServerMetadata, wire_name};
 use crate::scope;
 
 /// How long to wait before asking again whether somebody else is done.
@@ -64,16 +65,17 @@ impl Registrar {
         scopes: &Scopes,
     ) -> Result<OAuthClient, PrepareError> {
         let key = RegistrationKey { issuer: server.issuer.clone(), redirect_uri: redirect_uri.to_owned() };
-        let method = server.authentication.to_register().ok_or(PrepareError::InvalidMetadata(
-            "the authorization server offers no client authentication that this service knows",
-        ))?;
+        let method =
+            server.authentication.to_register(config.signing_key.is_some()).ok_or(PrepareError::InvalidMetadata(
+                "the authorization server offers no client authentication that this service knows",
+            ))?;
         loop {
             let now = self.clock.now();
             let until = now.saturating_add(config.registration_lease).unwrap_or(Timestamp::MAX);
             match self.registrations.reserve(key.clone(), now, until).await? {
-                Reservation::Found(found) if found.expires_at.is_none_or(|end| end > now) => return Ok(found.client),
-                Reservation::Found(expired) => {
-                    let client_id = expired.client.credentials.id().to_owned();
+                Reservation::Found(found) if is_usable(&found, config, now) => return Ok(found.client),
+                Reservation::Found(useless) => {
+                    let client_id = useless.client.credentials.id().to_owned();
                     self.registrations.forget(key.clone(), client_id).await?;
                 }
                 Reservation::Busy => {}
@@ -150,10 +152,16 @@ impl RegistrationTask {
         sent.map_err(|error| match error {
             SendError::Refused(refused) => refused.into(),
             SendError::Unreachable => PrepareError::Unreachable,
-            SendError::TimedOut => PrepareError::TimedOut,
+            SendError::TimedOut { .. } => PrepareError::TimedOut,
             SendError::Garbled => PrepareError::RegistrationFailed,
         })
     }
+}
+
+/// Whether the service can still be this client: its secret has not ended, and it has the key that proves it.
+fn is_usable(registration: &Registration, config: &OAuthConfig, now: Timestamp) -> bool {
+    let keyed = registration.client.authentication == ClientAuthentication::PrivateKeyJwt;
+    registration.expires_at.is_none_or(|end| end > now) && (!keyed || config.signing_key.is_some())
 }
 
 /// The scopes that the client will ever ask for at this server, as far as can be known: some servers refuse at the
@@ -171,8 +179,12 @@ fn request(config: &OAuthConfig, method: ClientAuthentication, redirect_uri: &st
         "token_endpoint_auth_method": wire_name(method),
         "application_type": config.application_type(),
     });
-    if let Some(members) = request.as_object_mut().filter(|_| !scopes.is_empty()) {
-        members.insert("scope".to_owned(), scopes.to_string().into());
+    if !scopes.is_empty() {
+        request["scope"] = scopes.to_string().into();
+    }
+    if let Some(key) = config.signing_key.as_ref().filter(|_| method == ClientAuthentication::PrivateKeyJwt) {
+        request["token_endpoint_auth_signing_alg"] = ALGORITHM.into();
+        request["jwks"] = key.public_set();
     }
     request
 }
@@ -202,12 +214,12 @@ fn read(body: &[u8], asked: ClientAuthentication, methods: &AuthenticationMethod
         None => methods.with_secret().unwrap_or(asked),
         member => {
             let name = text(member)?;
-            [ClientAuthentication::None, ClientAuthentication::SecretBasic, ClientAuthentication::SecretPost]
-                .into_iter()
-                .find(|method| wire_name(*method) == name)?
+            METHODS.into_iter().find(|method| wire_name(*method) == name)?
         }
     };
-    if method != asked && !methods.allow(method) {
+    // A client that proves itself with a key has to have said which.
+    let keyed = method == ClientAuthentication::PrivateKeyJwt;
+    if method != asked && (keyed || !methods.allow(method)) {
         return None;
     }
     let (secret, expires_at) = match (method, secret) {
@@ -216,7 +228,7 @@ fn read(body: &[u8], asked: ClientAuthentication, methods: &AuthenticationMethod
             (secret, expiry(answer.client_secret_expires_at))
         }
         // A secret that is not to be used is not kept.
-        (ClientAuthentication::None, _) => (None, None),
+        (ClientAuthentication::None | ClientAuthentication::PrivateKeyJwt, _) => (None, None),
     };
     let credentials = ClientCredentials::new(text(answer.client_id)?, secret).ok()?;
     let origin = ClientOrigin::Registered;
@@ -235,6 +247,7 @@ mod tests {
     const NONE: ClientAuthentication = ClientAuthentication::None;
     const BASIC: ClientAuthentication = ClientAuthentication::SecretBasic;
     const POST: ClientAuthentication = ClientAuthentication::SecretPost;
+    const KEY: ClientAuthentication = ClientAuthentication::PrivateKeyJwt;
 
     fn answer(body: &str, asked: ClientAuthentication, offered: &[ClientAuthentication]) -> Option<(String, bool)> {
         let registration = read(body.as_bytes(), asked, &AuthenticationMethods::Listed(offered.to_vec()))?;
@@ -247,6 +260,7 @@ mod tests {
         let public = Some(("none".to_owned(), false));
         let basic = Some(("client_secret_basic".to_owned(), true));
         let post = Some(("client_secret_post".to_owned(), true));
+        let keyed = Some(("private_key_jwt".to_owned(), false));
         for (body, asked, offered, expected) in [
             (r#"{"client_id":"a"}"#, NONE, &[NONE][..], &public),
             (r#"{"client_id":"a","client_secret":null}"#, NONE, &[NONE], &public),
@@ -274,6 +288,10 @@ mod tests {
                 &None,
             ),
             (r#"{"client_id":"a","token_endpoint_auth_method":"private_key_jwt"}"#, NONE, &[NONE], &None),
+            (r#"{"client_id":"a","token_endpoint_auth_method":"private_key_jwt"}"#, NONE, &[NONE, KEY], &None),
+            (r#"{"client_id":"a","token_endpoint_auth_method":"private_key_jwt"}"#, KEY, &[KEY], &keyed),
+            (r#"{"client_id":"a","client_secret":""}"#, KEY, &[KEY], &keyed),
+            (r#"{"client_id":"a","token_endpoint_auth_method":"none"}"#, KEY, &[KEY], &None),
             (r#"{"client_id":"a","token_endpoint_auth_method":7}"#, NONE, &[NONE], &None),
             (r#"{"client_id":""}"#, NONE, &[NONE], &None),
             (r#"{"client_id":7}"#, NONE, &[NONE], &None),

@@ -1,12 +1,12 @@
 //! Canaries: a known text sealed under each key that the database was ever written with. They tell a wrong or missing
 //! key when the database is opened, instead of one connector after the other when it is used.
 
-use diesel::{BoolExpressionMethods, ExpressionMethods, QueryDsl};
+use diesel::{BoolExpressionMethods, ExpressionMethods, NullableExpressionMethods, QueryDsl};
 use diesel_async::RunQueryDsl;
 
 use crate::error::Fault;
 use crate::pool::{Pool, read, transaction, write_one};
-use crate::schema::{connectors, registrations, sealing_keys, substr};
+use crate::schema::{connectors, registrations, revocations, sealing_keys, substr};
 use crate::seal::{Place, header};
 use crate::{KeyRing, OpenError};
 
@@ -78,12 +78,19 @@ async fn unneeded(pool: &Pool, id: &str) -> Result<(), OpenError> {
     })?;
     let clients: i64 = read!(pool, |conn| {
         registrations::table
-            .filter(substr(registrations::sealed_client, 1, length).eq(header))
+            .filter(substr(registrations::sealed_client, 1, length).eq(header.clone()))
             .count()
             .get_result(conn)
             .await
     })?;
-    let values = values + clients;
+    let grants: i64 = read!(pool, |conn| {
+        revocations::table
+            .filter(substr(revocations::sealed_grant.nullable(), 1, length).eq(header))
+            .count()
+            .get_result(conn)
+            .await
+    })?;
+    let values = values + clients + grants;
     if values > 0 { Err(OpenError::KeyMissing { id: id.to_owned(), values }) } else { Ok(()) }
 }
 

@@ -2,17 +2,18 @@
 
 use async_trait::async_trait;
 use connectors_application::ports::{
-    ConnectorPage, Connectors, InsertError, ListQuery, Removed, StoreError, UpdateError,
+    ConnectorPage, Connectors, InsertError, ListQuery, Removed, Revocation, RevocationKey, StoreError, UpdateError,
 };
-use connectors_domain::{ClientState, Connector, ConnectorId, OwnerId, StateHash};
+use connectors_domain::{ClientState, Connector, ConnectorId, Grant, OwnerId, StateHash};
 use diesel::{BoolExpressionMethods, ExpressionMethods, OptionalExtension, QueryDsl, SelectableHelper};
 use diesel_async::RunQueryDsl;
 
-use crate::Store;
 use crate::error::Fault;
 use crate::pool::{read, transaction, write_one};
-use crate::row::{Content, Row};
+use crate::revocations::{RevocationRow, add};
+use crate::row::{Content, Row, RowError};
 use crate::schema::{connectors, owners};
+use crate::{KeyRing, Store};
 
 /// How long [`Connectors::ready`] takes at the most.
 const READY_LIMIT: std::time::Duration = std::time::Duration::from_secs(2);
@@ -48,8 +49,45 @@ macro_rules! total {
     }};
 }
 
+/// Writes a change over the revision from which it was made.
+macro_rules! over {
+    ($change:expr) => {
+        diesel::update(connectors::table)
+            .filter(connectors::id.eq($change.id))
+            .filter(connectors::owner.eq($change.owner))
+            .filter(connectors::revision.eq($change.over))
+            .set($change.content)
+    };
+}
+
 #[cfg(test)]
 pub(crate) use {page, total};
+
+/// A changed connector, and the row that it is to become.
+struct Change {
+    updated: Connector,
+    id: String,
+    owner: String,
+    /// The revision from which it was made.
+    over: i64,
+    content: Content,
+}
+
+impl Change {
+    fn new(connector: Connector, keys: &KeyRing) -> Result<Self, StoreError> {
+        let over = connector.revision.number();
+        let updated = Connector { revision: connector.revision.next(), ..connector };
+        let content = Content::new(&updated, keys)?;
+        Ok(Self { id: updated.id.to_string(), owner: updated.owner.to_string(), over, content, updated })
+    }
+}
+
+/// The revocation of a grant that an authorization server issued to the connector.
+fn revocation(connector: ConnectorId, owner: OwnerId, grant: Option<Grant>) -> Option<Revocation> {
+    let grant = grant?;
+    let key = RevocationKey { connector, generation: grant.issued()?.generation };
+    Some(Revocation { key, owner, grant })
+}
 
 #[async_trait]
 impl Connectors for Store {
@@ -144,19 +182,29 @@ impl Connectors for Store {
     }
 
     async fn update(&self, connector: Connector) -> Result<Connector, UpdateError> {
-        let updated = Connector { revision: connector.revision.next(), ..connector };
-        let content = Content::new(&updated, &self.keys).map_err(StoreError::from)?;
-        let (owner, id, pool) = (updated.owner.to_string(), updated.id.to_string(), self.pool.clone());
-        let revision = connector.revision.number();
+        let change = Change::new(connector, &self.keys)?;
+        let (pool, updated) = (self.pool.clone(), change.updated.clone());
+        let changed = self.unit(async move { write_one!(&pool, |conn| over!(change).execute(conn).await) });
+        match changed.await.map_err(StoreError::from)? {
+            0 => Err(UpdateError::Conflict),
+            _ => Ok(updated),
+        }
+    }
+
+    /// A grant that no authorization server issued is given up without more: there is nobody to tell.
+    async fn retire(&self, connector: Connector, grant: Grant) -> Result<Connector, UpdateError> {
+        let revocation = revocation(connector.id, connector.owner, Some(grant));
+        let change = Change::new(connector, &self.keys)?;
+        let revocation = revocation.map(|revocation| RevocationRow::new(&revocation, &self.keys));
+        let revocation = revocation.transpose().map_err(StoreError::from)?;
+        let (pool, updated) = (self.pool.clone(), change.updated.clone());
         let changed = self.unit(async move {
-            write_one!(&pool, |conn| {
-                diesel::update(connectors::table)
-                    .filter(connectors::id.eq(id))
-                    .filter(connectors::owner.eq(owner))
-                    .filter(connectors::revision.eq(revision))
-                    .set(content)
-                    .execute(conn)
-                    .await
+            transaction!(&pool, |conn| {
+                let changed = over!(change).execute(conn).await?;
+                if let Some(row) = revocation.as_ref().filter(|_| changed > 0) {
+                    add!(row).execute(conn).await?;
+                }
+                Ok(changed)
             })
         });
         match changed.await.map_err(StoreError::from)? {
@@ -166,16 +214,20 @@ impl Connectors for Store {
     }
 
     async fn remove(&self, owner: OwnerId, id: ConnectorId) -> Result<Removed, StoreError> {
-        let (owner, id, pool) = (owner.to_string(), id.to_string(), self.pool.clone());
+        let (text, pool, store) = (id.to_string(), self.pool.clone(), self.clone());
         let row = self.unit(async move {
-            write_one!(&pool, |conn| {
-                diesel::delete(connectors::table)
-                    .filter(connectors::id.eq(id))
-                    .filter(connectors::owner.eq(owner))
+            transaction!(&pool, |conn| {
+                let row: Option<Row> = diesel::delete(connectors::table)
+                    .filter(connectors::id.eq(&text))
+                    .filter(connectors::owner.eq(owner.to_string()))
                     .returning(Row::as_returning())
                     .get_result(conn)
                     .await
-                    .optional()
+                    .optional()?;
+                if let Some(revocation) = row.as_ref().and_then(|row| store.revocation_of(row, owner, id)) {
+                    add!(&revocation).execute(conn).await?;
+                }
+                Ok(row)
             })
         });
         let Some(row) = row.await? else { return Ok(Removed::Nothing) };
@@ -195,7 +247,7 @@ impl Connectors for Store {
 
 impl Store {
     /// The connector of a row that makes sense; of any other the log is told, once.
-    fn sensible(&self, row: Row) -> Option<Connector> {
+    pub(crate) fn sensible(&self, row: Row) -> Option<Connector> {
         let id = row.id.clone();
         match row.into_connector(&self.keys, &self.told) {
             Ok(connector) => Some(connector),
@@ -206,5 +258,16 @@ impl Store {
                 None
             }
         }
+    }
+
+    /// The revocation that a removed row leaves behind, whatever else of the row makes no sense. A grant that does not
+    /// open is nobody's any more; its row is gone, so the log is told once.
+    fn revocation_of(&self, row: &Row, owner: OwnerId, id: ConnectorId) -> Option<RevocationRow> {
+        let grant = row.grant(&self.keys).map_err(RowError::from);
+        let revocation = grant.map(|grant| revocation(id, owner, grant)).transpose()?;
+        revocation
+            .and_then(|revocation| RevocationRow::new(&revocation, &self.keys))
+            .inspect_err(|error| tracing::error!(connector = %id, %error, "a removed grant will not be revoked"))
+            .ok()
     }
 }

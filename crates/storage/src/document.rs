@@ -64,6 +64,7 @@ enum AuthenticationName {
     None,
     ClientSecretBasic,
     ClientSecretPost,
+    PrivateKeyJwt,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -80,9 +81,14 @@ struct IssuedDocument<'a> {
     authority: AuthorityDocument<'a>,
     #[serde(borrow)]
     refresh_token: Option<Cow<'a, str>>,
+    /// Unknown of a grant that the first release stored: then its life counts from 1970.
+    #[serde(default)]
+    obtained_at: i64,
     expires_at: Option<i64>,
     scopes: String,
     generation: u64,
+    #[serde(default)]
+    step_ups: u8,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -99,6 +105,8 @@ struct AttemptDocument<'a> {
     #[serde(borrow)]
     redirect_uri: Cow<'a, str>,
     scopes: String,
+    #[serde(default)]
+    step_ups: u8,
     #[serde(borrow)]
     redirect_url: Option<Cow<'a, str>>,
     expires_at: i64,
@@ -117,9 +125,11 @@ pub(crate) fn from_grant(grant: &Grant) -> Result<Vec<u8>, DocumentError> {
         GrantSource::Issued(issued) => Some(IssuedDocument {
             authority: from_authority(&issued.authority),
             refresh_token: issued.refresh_token.as_ref().map(|token| token.expose().into()),
+            obtained_at: issued.obtained_at.as_microsecond(),
             expires_at: issued.expires_at.map(Timestamp::as_microsecond),
             scopes: issued.scopes.to_string(),
             generation: issued.generation,
+            step_ups: issued.step_ups,
         }),
     };
     write(&GrantDocument { access_token: grant.access_token.expose().into(), issued })
@@ -136,9 +146,11 @@ pub(crate) fn to_grant(text: &Secret) -> Result<Grant, DocumentError> {
                 .map(|token| RefreshToken::new(token.into_owned()))
                 .transpose()
                 .map_err(|_| DocumentError)?,
+            obtained_at: time(issued.obtained_at)?,
             expires_at: issued.expires_at.map(time).transpose()?,
             scopes: Scopes::parse(&issued.scopes),
             generation: issued.generation,
+            step_ups: issued.step_ups,
         }),
     };
     let access_token = AccessToken::new(document.access_token.into_owned()).map_err(|_| DocumentError)?;
@@ -173,6 +185,7 @@ fn from_client(client: &OAuthClient, expires_at: Option<Timestamp>) -> ClientDoc
             ClientAuthentication::None => AuthenticationName::None,
             ClientAuthentication::SecretBasic => AuthenticationName::ClientSecretBasic,
             ClientAuthentication::SecretPost => AuthenticationName::ClientSecretPost,
+            ClientAuthentication::PrivateKeyJwt => AuthenticationName::PrivateKeyJwt,
         },
         origin: match client.origin {
             ClientOrigin::Given => OriginName::Given,
@@ -191,6 +204,7 @@ fn to_client(document: ClientDocument<'_>) -> Result<Registration, DocumentError
             AuthenticationName::None => ClientAuthentication::None,
             AuthenticationName::ClientSecretBasic => ClientAuthentication::SecretBasic,
             AuthenticationName::ClientSecretPost => ClientAuthentication::SecretPost,
+            AuthenticationName::PrivateKeyJwt => ClientAuthentication::PrivateKeyJwt,
         },
         origin: match document.origin {
             OriginName::Given => ClientOrigin::Given,
@@ -218,6 +232,7 @@ pub(crate) fn from_attempt(attempt: &AuthorizationAttempt) -> Result<Vec<u8>, Do
         authorization_url: attempt.authorization_url.expose().into(),
         redirect_uri: attempt.redirect_uri.as_str().into(),
         scopes: attempt.scopes.to_string(),
+        step_ups: attempt.step_ups,
         redirect_url: attempt.redirect_url.as_ref().map(|url| url.as_str().into()),
         expires_at: attempt.expires_at.as_microsecond(),
     })
@@ -233,6 +248,7 @@ pub(crate) fn to_attempt(text: &Secret) -> Result<AuthorizationAttempt, Document
         authorization_url: Secret::new(document.authorization_url),
         redirect_uri: document.redirect_uri.into_owned(),
         scopes: Scopes::parse(&document.scopes),
+        step_ups: document.step_ups,
         redirect_url: document.redirect_url.as_deref().map(redirect_url).transpose()?,
         expires_at: time(document.expires_at)?,
     })
@@ -289,6 +305,26 @@ mod tests {
     fn a_newer_document_is_read() {
         let text = Secret::new(r#"{"access_token":"a","issued":null,"of_tomorrow":{}}"#);
         assert_eq!(to_grant(&text).unwrap(), Grant::supplied(AccessToken::new("a".into()).unwrap()));
+    }
+
+    /// What the first release wrote.
+    #[test]
+    fn an_older_document_is_read() {
+        let client = r#"{"id":"i","secret":null,"authentication":"none","origin":"given"}"#;
+        let authority = format!(
+            r#"{{"issuer":"https://as","token_endpoint":"https://as/t","revocation_endpoint":null,"resource":null,"client":{client}}}"#
+        );
+        let grant = format!(
+            r#"{{"access_token":"a","issued":{{"authority":{authority},"refresh_token":"r","expires_at":1,"scopes":"s","generation":7}}}}"#
+        );
+        let grant = to_grant(&Secret::new(grant)).unwrap();
+        let issued = grant.issued().unwrap();
+        assert_eq!((issued.obtained_at, issued.step_ups, issued.generation), (Timestamp::UNIX_EPOCH, 0, 7));
+        let hash = serde_json::to_string(&[0_u8; 32]).unwrap();
+        let attempt = format!(
+            r#"{{"state_hash":{hash},"verifier":"v","authority":{authority},"names_itself":true,"authorization_url":"u","redirect_uri":"r","scopes":"s","redirect_url":null,"expires_at":1}}"#
+        );
+        assert_eq!(to_attempt(&Secret::new(attempt)).unwrap().step_ups, 0);
     }
 
     #[test]

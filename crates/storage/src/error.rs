@@ -9,6 +9,7 @@ use diesel::result::{DatabaseErrorKind, Error as QueryError};
 use thiserror::Error;
 
 use crate::KeyError;
+use crate::row::RowError;
 
 /// Why a database was not opened. The texts are for an operator: they say what is wrong and what to do.
 #[derive(Debug, Error)]
@@ -133,6 +134,9 @@ pub(crate) enum Fault {
     /// The owner has too many connectors.
     #[error("the owner has as many connectors as allowed")]
     LimitReached,
+    /// What is to be stored makes no row.
+    #[error(transparent)]
+    Row(#[from] RowError),
 }
 
 impl From<diesel_async::pooled_connection::deadpool::PoolError> for Fault {
@@ -153,7 +157,7 @@ impl Fault {
             Self::Pool(_) | Self::TimedOut => true,
             Self::Task(error) => error.is_cancelled(),
             Self::Query(error) => is_passing(error),
-            Self::LimitReached => false,
+            Self::LimitReached | Self::Row(_) => false,
         }
     }
 

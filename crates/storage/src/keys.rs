@@ -20,7 +20,9 @@ pub(crate) const KEY_LENGTH: usize = 32;
 /// Keys by id. The first one seals; each of them opens what it has sealed.
 ///
 /// To rotate a key where several replicas run, first add the new one behind the old one everywhere, then put it first
-/// everywhere, and drop the old one when nothing is sealed with it any more: opening a store without it tells.
+/// everywhere, and drop the old one when nothing is sealed with it any more: [`Store::reseal`](crate::Store::reseal) sees
+/// to that, [`Store::keys_in_use`](crate::Store::keys_in_use) tells, and opening a store without a key that is needed is
+/// refused.
 #[derive(Clone)]
 pub struct KeyRing(Arc<[Key]>);
 

@@ -8,7 +8,9 @@ use std::time::Duration;
 use diesel::{ConnectionError, ConnectionResult};
 use diesel_async::pooled_connection::SetupCallback;
 use diesel_async::{AsyncPgConnection, SimpleAsyncConnection};
+use futures_util::stream::{Stream, poll_fn};
 use tokio_postgres::config::{Config, Host, SslMode, TargetSessionAttrs};
+use tokio_postgres::{AsyncMessage, Client, Error};
 use tokio_postgres_rustls::MakeRustlsConnect;
 
 use crate::{DatabaseUrlError, Limits, OpenError, tls};
@@ -169,6 +171,13 @@ impl Connector {
             let (connector, settings) = (self.clone(), settings.clone());
             Box::pin(async move { connector.connect(&settings).await })
         })
+    }
+
+    /// A connection of its own, with what the server sends on it without being asked. It must be polled for the client to
+    /// get answers, and ends when that is dropped.
+    pub(crate) async fn dial(&self) -> Result<(Client, impl Stream<Item = Result<AsyncMessage, Error>>), Error> {
+        let (client, mut connection) = self.url.config.connect(self.tls.clone()).await?;
+        Ok((client, poll_fn(move |context| connection.poll_message(context))))
     }
 
     async fn connect(&self, settings: &str) -> ConnectionResult<AsyncPgConnection> {

@@ -42,6 +42,7 @@ impl Registrations for Store {
     async fn keep(&self, key: RegistrationKey, registration: Registration) -> Result<Registration, StoreError> {
         let plain = from_registration(&registration).map_err(RowError::from)?;
         let sealed = self.keys.seal(place(&row(&key)), plain).map_err(RowError::from)?;
+        let seal_key = self.keys.newest().id.clone();
         let client_id = registration.client.credentials.id().to_owned();
         let (pool, target) = (self.pool.clone(), key.clone());
         let kept = self.unit(async move {
@@ -61,6 +62,7 @@ impl Registrations for Store {
                     .set((
                         registrations::client_id.eq(Some(client_id)),
                         registrations::sealed_client.eq(Some(sealed)),
+                        registrations::seal_key.eq(Some(seal_key)),
                         registrations::reserved_until.eq(None::<i64>),
                     ))
                     .execute(conn)
@@ -147,6 +149,7 @@ impl Store {
                     .set((
                         registrations::client_id.eq(None::<String>),
                         registrations::sealed_client.eq(None::<Vec<u8>>),
+                        registrations::seal_key.eq(None::<String>),
                         registrations::reserved_until.eq(Some(until)),
                     ))
                     .execute(conn)
@@ -186,6 +189,6 @@ fn row(key: &RegistrationKey) -> [&str; 2] {
     [key.issuer.as_str(), key.redirect_uri.as_str()]
 }
 
-const fn place<'a>(row: &'a [&'a str; 2]) -> Place<'a> {
+pub(crate) const fn place<'a>(row: &'a [&'a str; 2]) -> Place<'a> {
     Place { table: "registrations", column: "sealed_client", row }
 }

@@ -7,7 +7,7 @@
 use connectors_application::ports::StoreError;
 use connectors_domain::{
     AuthorizationAttempt, Before, ClientCredentials, Connected, Connecting, Connector, ConnectorId, ConnectorState,
-    DisconnectCode, DisconnectReason, Disconnected, Grant, GrantSource, Issuer, OwnerId, Revision, Secret, ServerUrl,
+    DisconnectCode, DisconnectReason, Disconnected, Grant, Issuer, OwnerId, Revision, Secret, ServerUrl,
 };
 use diesel::prelude::{AsChangeset, Insertable, Queryable, Selectable};
 use jiff::Timestamp;
@@ -20,12 +20,14 @@ use crate::document::{
     to_server,
 };
 use crate::schema::connectors;
-use crate::seal::{Place, SealError, UnsealError};
+use crate::seal::{Place, ResealError, SealError, UnsealError};
 use crate::told::Told;
 
 /// A connector as it is stored.
+///
+/// What is not there is written as such, and not left to the column's default, which is for older replicas.
 #[derive(Clone, Queryable, Selectable, Insertable)]
-#[diesel(table_name = connectors)]
+#[diesel(table_name = connectors, treat_none_as_default_value = false)]
 pub(crate) struct Row {
     pub(crate) id: String,
     pub(crate) owner: String,
@@ -38,7 +40,7 @@ pub(crate) struct Row {
 
 /// What an update changes of a row.
 #[derive(Clone, Queryable, Selectable, Insertable, AsChangeset)]
-#[diesel(table_name = connectors, treat_none_as_null = true)]
+#[diesel(table_name = connectors, treat_none_as_null = true, treat_none_as_default_value = false)]
 pub(crate) struct Content {
     client_id: Option<String>,
     client_issuer: Option<String>,
@@ -57,6 +59,11 @@ pub(crate) struct Content {
     disconnect_reason: Option<String>,
     revision: i64,
     updated_at: i64,
+    due_at: Option<i64>,
+    due_failures: i64,
+    connected_since: Option<i64>,
+    seal_key: Option<String>,
+    noted_revision: Option<i64>,
 }
 
 /// A row makes no sense, or a connector cannot be made a row. No text holds what the row holds.
@@ -70,6 +77,8 @@ pub(crate) enum RowError {
     Document(#[from] DocumentError),
     #[error(transparent)]
     Seal(#[from] SealError),
+    #[error(transparent)]
+    Grant(#[from] UnreadableGrant),
 }
 
 impl From<RowError> for StoreError {
@@ -97,6 +106,11 @@ impl From<DocumentError> for Unusable {
         Self::Row(error.into())
     }
 }
+
+/// The grant of a row does not open, or makes no sense.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
+#[error("the stored grant cannot be opened")]
+pub(crate) struct UnreadableGrant;
 
 /// The ids of a row and the URL that its secrets are for, as texts: all that a sealed value is bound to beside its
 /// column. None of them ever changes.
@@ -128,6 +142,22 @@ impl Row {
     /// The id alone, which a list needs also of a row that makes no sense.
     pub(crate) fn connector_id(&self) -> Option<ConnectorId> {
         Uuid::parse_str(&self.id).ok().map(ConnectorId::from_uuid)
+    }
+
+    /// How often in a row the connector could not be helped.
+    pub(crate) fn due_failures(&self) -> u32 {
+        u32::try_from(self.content.due_failures).unwrap_or(0)
+    }
+
+    /// The revision.
+    pub(crate) const fn revision(&self) -> i64 {
+        self.content.revision
+    }
+
+    /// The grant, whatever else the row holds.
+    pub(crate) fn grant(&self, keys: &KeyRing) -> Result<Option<Grant>, UnreadableGrant> {
+        let binding = Binding([&self.id, &self.owner, &self.url]);
+        self.content.grant(&binding, keys).map_err(|_| UnreadableGrant)
     }
 
     /// The connector of a row. The log is told of a secret that does not open, once.
@@ -177,6 +207,7 @@ impl Row {
             state,
             created_at: time(self.created_at)?,
             updated_at: time(content.updated_at)?,
+            due_at: content.due_at.map(time).transpose()?,
             revision: Revision::from_number(content.revision),
         })
     }
@@ -193,10 +224,8 @@ impl Content {
         let secret = client.and_then(ClientCredentials::secret);
         let attempt = connector.attempt();
         let grant = connector.grant();
-        let issued = grant.and_then(|grant| match &grant.source {
-            GrantSource::Issued(issued) => Some(issued),
-            GrantSource::Supplied => None,
-        });
+        let issued = grant.and_then(Grant::issued);
+        let sealed = secret.is_some() || attempt.is_some() || grant.is_some();
         let reason = reason(&connector.state);
         Ok(Self {
             client_id: client.map(|client| client.id().to_owned()),
@@ -212,7 +241,7 @@ impl Content {
             sealed_attempt: attempt.map(|attempt| seal_document(from_attempt(attempt), ATTEMPT, seal)).transpose()?,
             sealed_grant: grant.map(|grant| seal_document(from_grant(grant), GRANT, seal)).transpose()?,
             grant_expires_at: issued.and_then(|issued| issued.expires_at).map(Timestamp::as_microsecond),
-            grant_generation: issued.map(|issued| i64::try_from(issued.generation).unwrap_or(i64::MAX)),
+            grant_generation: issued.map(|issued| generation(issued.generation)),
             server: match &connector.state {
                 ConnectorState::Connected(connected) => Some(from_server(&connected.server)?),
                 _ => None,
@@ -221,6 +250,14 @@ impl Content {
             disconnect_reason: reason.map(|reason| reason.message().to_owned()),
             revision: connector.revision.number(),
             updated_at: connector.updated_at.as_microsecond(),
+            due_at: connector.due_at.map(Timestamp::as_microsecond),
+            due_failures: 0,
+            connected_since: match &connector.state {
+                ConnectorState::Connected(connected) => Some(connected.since.number()),
+                _ => None,
+            },
+            seal_key: sealed.then(|| keys.newest().id.clone()),
+            noted_revision: Some(connector.revision.number()),
         })
     }
 
@@ -247,11 +284,18 @@ impl Content {
             "connected" => ConnectorState::Connected(Connected {
                 grant,
                 server: to_server(self.server.as_deref().ok_or(RowError::Empty("server"))?)?,
+                since: self.since(),
                 wider: attempt,
             }),
             "disconnected" => ConnectorState::Disconnected(self.disconnected(grant)?),
             _ => return Err(RowError::Column("state").into()),
         })
+    }
+
+    /// An older replica knows nothing of it, and leaves what it finds.
+    fn since(&self) -> Revision {
+        let noted = self.connected_since.filter(|_| self.noted_revision == Some(self.revision));
+        Revision::from_number(noted.unwrap_or(self.revision))
     }
 
     fn attempt(&self, binding: &Binding<'_>, keys: &KeyRing) -> Result<Option<AuthorizationAttempt>, Unusable> {
@@ -276,6 +320,53 @@ impl Content {
         let message = self.disconnect_reason.as_deref().ok_or(RowError::Empty("disconnect_reason"))?;
         Ok(Disconnected { reason: DisconnectReason::new(code, message), recovery })
     }
+}
+
+/// The secrets of a row as they lie there, to be sealed anew.
+#[derive(Queryable, Selectable)]
+#[diesel(table_name = connectors)]
+pub(crate) struct Secrets {
+    pub(crate) id: String,
+    owner: String,
+    url: String,
+    pub(crate) revision: i64,
+    #[diesel(embed)]
+    sealed: SealedColumns,
+}
+
+/// The columns that hold secrets.
+#[expect(clippy::struct_field_names, reason = "they are the names of the columns")]
+#[derive(Queryable, Selectable, AsChangeset)]
+#[diesel(table_name = connectors, treat_none_as_null = true)]
+pub(crate) struct SealedColumns {
+    sealed_client_secret: Option<Vec<u8>>,
+    sealed_attempt: Option<Vec<u8>>,
+    sealed_grant: Option<Vec<u8>>,
+}
+
+impl Secrets {
+    /// The same secrets under the newest key; `None` if one of them does not open.
+    pub(crate) fn resealed(&self, keys: &KeyRing) -> Result<Option<SealedColumns>, SealError> {
+        let binding = Binding([&self.id, &self.owner, &self.url]);
+        let anew = |column, sealed: &Option<Vec<u8>>| {
+            sealed.as_deref().map(|sealed| keys.reseal(binding.place(column), sealed)).transpose()
+        };
+        let SealedColumns { sealed_client_secret, sealed_attempt, sealed_grant } = &self.sealed;
+        let columns = anew(CLIENT_SECRET, sealed_client_secret)
+            .and_then(|secret| Ok((secret, anew(ATTEMPT, sealed_attempt)?, anew(GRANT, sealed_grant)?)));
+        match columns {
+            Ok((sealed_client_secret, sealed_attempt, sealed_grant)) => {
+                Ok(Some(SealedColumns { sealed_client_secret, sealed_attempt, sealed_grant }))
+            }
+            Err(ResealError::Open(_)) => Ok(None),
+            Err(ResealError::Seal(error)) => Err(error),
+        }
+    }
+}
+
+/// The number of a generation, as far as a column can hold it: the service counts revisions, which fit.
+pub(crate) fn generation(number: u64) -> i64 {
+    i64::try_from(number).unwrap_or(i64::MAX)
 }
 
 /// What a person is told whose connector's secret does not open.
@@ -327,6 +418,6 @@ fn open(
         .map_err(|error| Unusable::Sealed(column, error))
 }
 
-fn uuid(text: &str, column: &'static str) -> Result<Uuid, RowError> {
+pub(crate) fn uuid(text: &str, column: &'static str) -> Result<Uuid, RowError> {
     Uuid::parse_str(text).map_err(|_| RowError::Column(column))
 }

@@ -25,6 +25,15 @@ diesel::table! {
         revision -> BigInt,
         created_at -> BigInt,
         updated_at -> BigInt,
+        due_at -> Nullable<BigInt>,
+        due_failures -> BigInt,
+        connected_since -> Nullable<BigInt>,
+        renewal_holder -> Nullable<Text>,
+        renewal_until -> Nullable<BigInt>,
+        renewal_marked -> Nullable<BigInt>,
+        renewal_interrupted -> BigInt,
+        seal_key -> Nullable<Text>,
+        noted_revision -> Nullable<BigInt>,
     }
 }
 
@@ -48,6 +57,19 @@ diesel::table! {
         reserved_until -> Nullable<BigInt>,
         client_id -> Nullable<Text>,
         sealed_client -> Nullable<Binary>,
+        seal_key -> Nullable<Text>,
+    }
+}
+
+diesel::table! {
+    revocations (connector, generation) {
+        connector -> Text,
+        generation -> BigInt,
+        owner -> Text,
+        sealed_grant -> Binary,
+        seal_key -> Text,
+        failures -> BigInt,
+        due_at -> BigInt,
     }
 }
 

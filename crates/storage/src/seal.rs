@@ -43,6 +43,15 @@ pub(crate) enum UnsealError {
     Changed,
 }
 
+/// A sealed value could not be sealed anew.
+#[derive(Debug, Clone, PartialEq, Eq, Error)]
+pub(crate) enum ResealError {
+    #[error(transparent)]
+    Open(#[from] UnsealError),
+    #[error(transparent)]
+    Seal(#[from] SealError),
+}
+
 impl KeyRing {
     /// Seals `plain` for `place` under the newest key. The plain text is overwritten.
     pub(crate) fn seal(&self, place: Place<'_>, mut plain: Vec<u8>) -> Result<Vec<u8>, SealError> {
@@ -71,6 +80,11 @@ impl KeyRing {
         buffer.truncate(length);
         // The buffer itself becomes the secret, which wipes it in the end.
         String::from_utf8(buffer).map(Secret::new).map_err(|_| UnsealError::Form)
+    }
+
+    /// Seals for the same place, under the newest key, what any key has sealed.
+    pub(crate) fn reseal(&self, place: Place<'_>, sealed: &[u8]) -> Result<Vec<u8>, ResealError> {
+        Ok(self.seal(place, self.open(place, sealed)?.expose().as_bytes().to_vec())?)
     }
 }
 

@@ -5,11 +5,12 @@ use std::sync::Arc;
 
 use tokio::runtime::{Handle, RuntimeFlavor};
 
+use crate::changes::Listener;
 use crate::error::Fault;
 use crate::pool::Pool;
 use crate::settings::Database;
 use crate::told::Told;
-use crate::{KeyRing, Migrations, OpenError, StoreSettings, canary, migrations, postgres, sqlite};
+use crate::{KeyRing, Migrations, OpenError, StoreSettings, canary, migrations, postgres, renewals, reseal, sqlite};
 
 /// Connectors in a database. Cheap to clone.
 #[derive(Clone)]
@@ -17,6 +18,7 @@ pub struct Store {
     pub(crate) pool: Pool,
     pub(crate) keys: KeyRing,
     pub(crate) told: Arc<Told>,
+    pub(crate) listener: Arc<Listener>,
     runtime: Handle,
     /// Keeps a second process from serving the same SQLite database while any clone of the store lives.
     _lock: Option<Arc<File>>,
@@ -80,7 +82,7 @@ fn runtime() -> Result<Handle, OpenError> {
 
 async fn open(settings: StoreSettings, runtime: Handle) -> Result<Store, OpenError> {
     let StoreSettings { url, keys, migrations, limits } = settings;
-    let (pool, keys, lock) = match url.0 {
+    let (pool, keys, lock, connector) = match url.0 {
         Database::Sqlite(path) => {
             let files = sqlite::Files::prepare(&path)?;
             let lock = files.lock()?;
@@ -93,7 +95,8 @@ async fn open(settings: StoreSettings, runtime: Handle) -> Result<Store, OpenErr
                 Some(keys) => keys,
                 None => files.own_keys(&pool).await?,
             };
-            (pool, keys, Some(Arc::new(lock)))
+            renewals::clear(&pool).await?;
+            (pool, keys, Some(Arc::new(lock)), None)
         }
         Database::Postgres(url) => {
             let keys = keys.ok_or(OpenError::KeysRequired)?;
@@ -102,13 +105,15 @@ async fn open(settings: StoreSettings, runtime: Handle) -> Result<Store, OpenErr
                 Migrations::Run => drop(migrations::postgres(&connector, limits).await?),
                 Migrations::Check => connector.reach().await?,
             }
-            let pool = Pool::postgres(connector, limits)?;
+            let pool = Pool::postgres(connector.clone(), limits)?;
             migrations::check(&pool).await?;
-            (pool, keys, None)
+            (pool, keys, None, Some(connector))
         }
     };
     canary::settle(&pool, &keys).await?;
-    Ok(Store { pool, keys, told: Arc::default(), runtime, _lock: lock })
+    reseal::tell_missing(&pool, &keys).await?;
+    let listener = Arc::new(Listener::new(connector, runtime.clone()));
+    Ok(Store { pool, keys, told: Arc::default(), listener, runtime, _lock: lock })
 }
 
 async fn check(settings: StoreSettings) -> Result<Checked, OpenError> {

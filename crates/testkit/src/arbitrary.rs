@@ -19,18 +19,22 @@ use uuid::Uuid;
 pub fn connector() -> BoxedStrategy<Connector> {
     let ids = (any::<u128>(), any::<u128>());
     let client = (option::of(client()), option::of(server_url()));
-    (ids, server_url(), client, option::of(metadata()), state(), time(), time())
-        .prop_map(|((id, owner), url, (client, client_issuer), metadata, state, created_at, updated_at)| Connector {
-            id: ConnectorId::from_uuid(Uuid::from_u128(id)),
-            owner: OwnerId::from_uuid(Uuid::from_u128(owner)),
-            url,
-            client,
-            client_issuer: client_issuer.map(|issuer| Issuer::new(issuer.as_str())),
-            metadata,
-            state,
-            created_at,
-            updated_at,
-            revision: Revision::FIRST,
+    let times = (time(), time(), option::of(time()));
+    (ids, server_url(), client, option::of(metadata()), state(), times)
+        .prop_map(|((id, owner), url, (client, client_issuer), metadata, state, (created_at, updated_at, due_at))| {
+            Connector {
+                id: ConnectorId::from_uuid(Uuid::from_u128(id)),
+                owner: OwnerId::from_uuid(Uuid::from_u128(owner)),
+                url,
+                client,
+                client_issuer: client_issuer.map(|issuer| Issuer::new(issuer.as_str())),
+                metadata,
+                state,
+                created_at,
+                updated_at,
+                due_at,
+                revision: Revision::FIRST,
+            }
         })
         .boxed()
 }
@@ -43,8 +47,9 @@ pub fn state() -> BoxedStrategy<ConnectorState> {
         deadline,
         before,
     });
-    let connected = (option::of(grant()), server(), option::of(attempt()))
-        .prop_map(|(grant, server, wider)| Connected { grant, server, wider });
+    let connected = (option::of(grant()), server(), any::<i32>(), option::of(attempt())).prop_map(
+        |(grant, server, since, wider)| Connected { grant, server, since: Revision::from_number(since.into()), wider },
+    );
     prop_oneof![
         1 => Just(ConnectorState::Created),
         4 => connecting.prop_map(ConnectorState::Connecting),
@@ -56,14 +61,17 @@ pub fn state() -> BoxedStrategy<ConnectorState> {
 
 /// Any grant.
 pub fn grant() -> BoxedStrategy<Grant> {
-    let issued = (authority(), option::of(token()), option::of(time()), scopes(), any::<u64>()).prop_map(
-        |(authority, refresh_token, expires_at, scopes, generation)| {
+    let times = (time(), option::of(time()));
+    let issued = (authority(), option::of(token()), times, scopes(), any::<u64>(), any::<u8>()).prop_map(
+        |(authority, refresh_token, (obtained_at, expires_at), scopes, generation, step_ups)| {
             GrantSource::Issued(IssuedGrant {
                 authority,
                 refresh_token: refresh_token.and_then(|token| RefreshToken::new(token).ok()),
+                obtained_at,
                 expires_at,
                 scopes,
                 generation,
+                step_ups,
             })
         },
     );
@@ -79,13 +87,13 @@ pub fn grant() -> BoxedStrategy<Grant> {
 pub fn attempt() -> BoxedStrategy<AuthorizationAttempt> {
     let secrets = (any::<[u8; 32]>(), text(), text());
     let authority = (authority(), any::<bool>());
-    (secrets, authority, text(), scopes(), option::of(redirect_url()), time())
+    (secrets, authority, text(), (scopes(), any::<u8>()), option::of(redirect_url()), time())
         .prop_map(
             |(
                 (state_hash, verifier, authorization_url),
                 (authority, names_itself),
                 redirect_uri,
-                scopes,
+                (scopes, step_ups),
                 redirect_url,
                 expires_at,
             )| {
@@ -97,6 +105,7 @@ pub fn attempt() -> BoxedStrategy<AuthorizationAttempt> {
                     authorization_url: Secret::new(authorization_url),
                     redirect_uri,
                     scopes,
+                    step_ups,
                     redirect_url,
                     expires_at,
                 }
@@ -124,6 +133,7 @@ pub fn oauth_client() -> BoxedStrategy<OAuthClient> {
         Just(ClientAuthentication::None),
         Just(ClientAuthentication::SecretBasic),
         Just(ClientAuthentication::SecretPost),
+        Just(ClientAuthentication::PrivateKeyJwt),
     ];
     let origin =
         prop_oneof![Just(ClientOrigin::Given), Just(ClientOrigin::MetadataDocument), Just(ClientOrigin::Registered),];

@@ -2,15 +2,20 @@
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use async_trait::async_trait;
 use connectors_application::ports::{
-    ConnectorPage, Connectors, InsertError, ListQuery, Removed, StoreError, UpdateError,
+    Agenda, ChangeStream, Changes, Claim, Claimed, ConnectorPage, Connectors, Due, DueRevocation, InsertError,
+    ListQuery, Postponed, Registration, RegistrationKey, Registrations, Removed, RenewalKey, Renewals, Reservation,
+    Revocation, RevocationKey, Revocations, StoreError, UpdateError,
 };
-use connectors_domain::{Connector, ConnectorId, OwnerId, StateHash};
+use connectors_domain::{Connector, ConnectorId, Grant, OwnerId, StateHash};
+use jiff::Timestamp;
 use thiserror::Error;
+use uuid::Uuid;
 
-/// The methods of [`Connectors`].
+/// The methods of the store's ports that can fail.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Method {
     /// [`Connectors::insert`].
@@ -23,10 +28,38 @@ pub enum Method {
     List,
     /// [`Connectors::update`].
     Update,
+    /// [`Connectors::retire`].
+    Retire,
     /// [`Connectors::remove`].
     Remove,
     /// [`Connectors::ready`].
     Ready,
+    /// [`Renewals::claim`].
+    Claim,
+    /// [`Renewals::release`].
+    Release,
+    /// [`Agenda::take_due`].
+    TakeDue,
+    /// [`Agenda::postpone`].
+    Postpone,
+    /// [`Agenda::backlog`].
+    Backlog,
+    /// [`Revocations::add`].
+    AddRevocation,
+    /// [`Revocations::take_due`].
+    TakeDueRevocations,
+    /// [`Revocations::postpone`].
+    PostponeRevocation,
+    /// [`Revocations::done`].
+    RevocationDone,
+    /// [`Registrations::reserve`].
+    Reserve,
+    /// [`Registrations::keep`].
+    Keep,
+    /// [`Registrations::release`].
+    ReleaseReservation,
+    /// [`Registrations::forget`].
+    Forget,
 }
 
 /// On which side of the work a fault lies.
@@ -146,12 +179,87 @@ impl<S: Connectors> Connectors for Failing<S> {
         self.call(Method::Update, self.inner.update(connector)).await
     }
 
+    async fn retire(&self, connector: Connector, grant: Grant) -> Result<Connector, UpdateError> {
+        self.call(Method::Retire, self.inner.retire(connector, grant)).await
+    }
+
     async fn remove(&self, owner: OwnerId, id: ConnectorId) -> Result<Removed, StoreError> {
         self.call(Method::Remove, self.inner.remove(owner, id)).await
     }
 
     async fn ready(&self) -> Result<(), StoreError> {
         self.call(Method::Ready, self.inner.ready()).await
+    }
+}
+
+#[async_trait]
+impl<S: Renewals> Renewals for Failing<S> {
+    async fn claim(&self, claim: Claim) -> Result<Claimed, StoreError> {
+        self.call(Method::Claim, self.inner.claim(claim)).await
+    }
+
+    async fn release(&self, key: RenewalKey, holder: Uuid, unspent: bool) -> Result<(), StoreError> {
+        self.call(Method::Release, self.inner.release(key, holder, unspent)).await
+    }
+}
+
+#[async_trait]
+impl<S: Agenda> Agenda for Failing<S> {
+    async fn take_due(&self, limit: u32, hold: Duration) -> Result<Vec<Due>, StoreError> {
+        self.call(Method::TakeDue, self.inner.take_due(limit, hold)).await
+    }
+
+    async fn postpone(&self, postponed: Postponed) -> Result<(), StoreError> {
+        self.call(Method::Postpone, self.inner.postpone(postponed)).await
+    }
+
+    async fn backlog(&self) -> Result<u64, StoreError> {
+        self.call(Method::Backlog, self.inner.backlog()).await
+    }
+}
+
+#[async_trait]
+impl<S: Revocations> Revocations for Failing<S> {
+    async fn add(&self, revocation: Revocation) -> Result<(), StoreError> {
+        self.call(Method::AddRevocation, self.inner.add(revocation)).await
+    }
+
+    async fn take_due(&self, limit: u32, hold: Duration) -> Result<Vec<DueRevocation>, StoreError> {
+        self.call(Method::TakeDueRevocations, self.inner.take_due(limit, hold)).await
+    }
+
+    async fn postpone(&self, key: RevocationKey, until: Timestamp) -> Result<(), StoreError> {
+        self.call(Method::PostponeRevocation, self.inner.postpone(key, until)).await
+    }
+
+    async fn done(&self, key: RevocationKey) -> Result<(), StoreError> {
+        self.call(Method::RevocationDone, self.inner.done(key)).await
+    }
+}
+
+#[async_trait]
+impl<S: Registrations> Registrations for Failing<S> {
+    async fn reserve(&self, key: RegistrationKey, now: Timestamp, until: Timestamp) -> Result<Reservation, StoreError> {
+        self.call(Method::Reserve, self.inner.reserve(key, now, until)).await
+    }
+
+    async fn keep(&self, key: RegistrationKey, registration: Registration) -> Result<Registration, StoreError> {
+        self.call(Method::Keep, self.inner.keep(key, registration)).await
+    }
+
+    async fn release(&self, key: RegistrationKey) -> Result<(), StoreError> {
+        self.call(Method::ReleaseReservation, self.inner.release(key)).await
+    }
+
+    async fn forget(&self, key: RegistrationKey, client_id: String) -> Result<(), StoreError> {
+        self.call(Method::Forget, self.inner.forget(key, client_id)).await
+    }
+}
+
+/// Whoever follows is told all the same: no fault of this kind has an answer.
+impl<S: Changes> Changes for Failing<S> {
+    fn follow(&self) -> ChangeStream {
+        self.inner.follow()
     }
 }
 

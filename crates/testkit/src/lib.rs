@@ -12,6 +12,6 @@ pub mod mcp_server;
 mod store;
 mod wire;
 
-pub use clock::ManualClock;
+pub use clock::{ManualClock, SystemClock};
 pub use entropy::SeededEntropy;
 pub use store::MemoryStore;

@@ -15,6 +15,7 @@ use crate::routes::Api;
 #[derive(Template)]
 #[template(path = "callback.html")]
 struct CallbackPage<'a> {
+    good: bool,
     title: &'a str,
     text: &'a str,
 }
@@ -35,7 +36,7 @@ struct CallbackPage<'a> {
     responses(
         (status = 200, description = "The connector is connected", body = String, content_type = "text/html"),
         (status = 204, description = "A prefetch, which consumes nothing"),
-        (status = 303, description = "To redirect_url, with error and error_description added if it failed"),
+        (status = 303, description = "To redirect_url, with error and error_description added if it failed; or to the authorization server once more, if the MCP server wants a wider consent"),
         (status = 400, description = "The authorization is unknown, over or failed", body = String, content_type = "text/html"),
         (status = 503, description = "The database is away", body = ProblemDocument, content_type = "application/problem+json"),
     ),
@@ -51,9 +52,10 @@ pub(crate) async fn finish(api: web::Data<Api>, request: HttpRequest) -> Result<
             "This answer is not the one that was expected",
             "It did not come from the authorization server that was asked, so nothing in it was used. Go back and connect again.",
         ),
+        CallbackOutcome::Further { authorization_url } => Ok(see_other(authorization_url.expose())),
         CallbackOutcome::Finished { redirect_url: None, failure: None } => {
-            let page = CallbackPage { title: "Connected", text: "The connector is connected and ready for use." };
-            html(HttpResponse::Ok(), &page)
+            let (title, text) = ("Connected", "The connector is connected and ready for use.");
+            html(HttpResponse::Ok(), &CallbackPage { good: true, title, text })
         }
         CallbackOutcome::Finished { redirect_url: None, failure: Some(reason) } => {
             failed("The connector is not connected", reason.message())
@@ -99,7 +101,7 @@ fn unknown() -> Result<HttpResponse, Problem> {
 }
 
 fn failed(title: &str, text: &str) -> Result<HttpResponse, Problem> {
-    html(HttpResponse::BadRequest(), &CallbackPage { title, text })
+    html(HttpResponse::BadRequest(), &CallbackPage { good: false, title, text })
 }
 
 /// Sends the browser on; on failure with `error` and `error_description` after the URL's own query.
@@ -117,11 +119,15 @@ fn redirect(url: &RedirectUrl, failure: Option<&DisconnectReason>) -> Result<Htt
             target.into()
         }
     };
-    Ok(HttpResponse::SeeOther()
+    Ok(see_other(&target))
+}
+
+fn see_other(target: &str) -> HttpResponse {
+    HttpResponse::SeeOther()
         .insert_header((header::LOCATION, target))
         .insert_header((header::CACHE_CONTROL, "no-store"))
         .insert_header((header::REFERRER_POLICY, "no-referrer"))
-        .finish())
+        .finish()
 }
 
 /// Look at the callback

@@ -5,9 +5,9 @@ use actix_web::http::header::{self, HeaderName, HeaderValue};
 use actix_web::http::{Method, StatusCode};
 use actix_web::{HttpRequest, HttpResponse, HttpResponseBuilder, web};
 use bytes::Bytes;
-use connectors_application::RelayFailure;
 use connectors_application::ports::{BadAnswer, RelayBody, RelayError, RelayMethod, RelayResponse, RequestHeaders};
-use connectors_domain::{Connector, ConnectorId};
+use connectors_application::{RelayFailure, Unrenewed};
+use connectors_domain::{Connector, ConnectorId, Lifecycle};
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
@@ -38,7 +38,7 @@ const UNUSABLE: i32 = -31_001;
         (status = 409, description = "The connector cannot be used now (GET, DELETE, notifications)", body = ProblemDocument, content_type = "application/problem+json"),
         (status = 413, description = "The body is too large", body = ProblemDocument, content_type = "application/problem+json"),
         (status = 502, description = "The server answered wrongly", body = ProblemDocument, content_type = "application/problem+json"),
-        (status = 503, description = "The database is away", body = ProblemDocument, content_type = "application/problem+json"),
+        (status = 503, description = "The database is away, or the access has ended and could not be renewed yet", body = ProblemDocument, content_type = "application/problem+json"),
         (status = 504, description = "The server could not be reached in time", body = ProblemDocument, content_type = "application/problem+json"),
     ),
 )]
@@ -67,7 +67,10 @@ pub(crate) async fn relay(
             tracing::info!(connector = %id, %error, "not relayed");
             Err(server_problem(&error))
         }
-        Err(RelayFailure::Unusable(connector)) => unusable(&api, &connector, method, &body),
+        Err(RelayFailure::Unrenewed(error)) => Err(unrenewed(error)),
+        Err(RelayFailure::Unusable(connector) | RelayFailure::WiderConsent(connector)) => {
+            unusable(&api, &connector, method, &body)
+        }
     }
 }
 
@@ -135,6 +138,16 @@ fn server_problem(error: &RelayError) -> Problem {
     }
 }
 
+/// What is told of access that has ended and could not be renewed now.
+fn unrenewed(error: Unrenewed) -> Problem {
+    let seconds = error.retry_after.as_secs() + u64::from(error.retry_after.subsec_nanos() > 0);
+    let detail = format!(
+        "The connector's access to the MCP server has ended and could not be renewed: {}. Try again in {seconds} s.",
+        error.what
+    );
+    Problem::new(Kind::Unavailable, detail).with_headers(vec![(header::RETRY_AFTER, HeaderValue::from(seconds))])
+}
+
 /// A JSON-RPC request, as far as its answer needs it.
 #[derive(Deserialize)]
 struct Request<'a> {
@@ -174,11 +187,15 @@ struct AnswerData<'a> {
     url: &'a str,
 }
 
-/// What is told of a connector that cannot be used: which one, what happened, and where a person puts it right.
+/// What is told of a connector that cannot be used, or not for this: which one, what happened, and where a person puts it
+/// right.
 fn unusable(api: &Api, connector: &Connector, method: RelayMethod, body: &Bytes) -> Result<HttpResponse, Problem> {
     let attempt = connector.attempt();
     let visit = attempt.map_or(api.config.public_url.as_str(), |attempt| attempt.authorization_url.expose());
     let what = match (attempt, connector.disconnect_reason()) {
+        (Some(_), _) if connector.lifecycle() == Lifecycle::Connected => {
+            "The server asks for a wider consent before it does this.".to_owned()
+        }
         (Some(_), _) => "It waits for your consent.".to_owned(),
         (None, Some(reason)) => format!("It is disconnected: {}", reason.message()),
         (None, None) => "It has not been connected yet.".to_owned(),

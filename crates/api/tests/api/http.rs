@@ -93,6 +93,7 @@ async fn a_callback_with_an_unknown_state_is_a_page_that_tells_nothing() {
         assert_eq!(answer.header("referrer-policy"), "no-referrer");
         assert!(answer.header("content-security-policy").starts_with("default-src 'none'"));
         assert!(!answer.text.contains("canary") && !answer.text.contains("onload") && !answer.text.contains("<script"));
+        assert!(answer.text.contains(r#"class="mark bad""#), "{}", answer.text);
         assert_eq!(
             server.call("HEAD", &format!("/api/v1/connectors/oauth/callback{path}?{query}"), None).await.status,
             200

@@ -1,6 +1,7 @@
 //! A server on a free port, over a store in memory and a scripted MCP port.
 
 use std::net::TcpListener;
+use std::num::NonZeroU32;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -9,7 +10,7 @@ use connectors_application::ports::{
     AddressRefused, Connectors, McpServer, MockAuthorizationServer, MockMcpServer, PrepareError, ProbeError, RelayBody,
     RelayResponse, ResponseHeaders,
 };
-use connectors_application::{ConnectorService, Ports, ServiceConfig};
+use connectors_application::{ConnectorService, IssuerLimits, Ports, RenewalConfig, ServiceConfig};
 use connectors_domain::{
     ClientCredentials, Metadata, Preset, Presets, ProtocolVersion, Quirks, RedirectOrigins, ServerFacts, ServerUrl,
     StateHash,
@@ -91,6 +92,7 @@ pub(crate) fn mcp() -> MockMcpServer {
         Ok(RelayResponse {
             status: 200,
             headers: headers.with_content_type(b"application/json"),
+            challenges: Vec::new(),
             body: RelayBody::Json { length: None, stream: Box::pin(stream) },
         })
     });
@@ -108,9 +110,15 @@ pub(crate) fn service(connectors: Arc<dyn Connectors>, mcp: Arc<dyn McpServer>) 
     };
     let mut authorization = MockAuthorizationServer::new();
     authorization.expect_prepare().returning(|_| Err(PrepareError::NotOffered));
+    authorization.expect_is_named_by().returning(|_| false);
     authorization.expect_state_hash().returning(|_| StateHash([0; 32]));
+    let beside = Arc::new(MemoryStore::new());
     let ports = Ports {
         connectors,
+        renewals: beside.clone(),
+        agenda: beside.clone(),
+        revocations: beside.clone(),
+        changes: beside,
         mcp,
         authorization: Arc::new(authorization),
         clock: Arc::new(ManualClock::new(Timestamp::from_second(1_800_000_000).unwrap())),
@@ -125,6 +133,12 @@ pub(crate) fn service(connectors: Arc<dyn Connectors>, mcp: Arc<dyn McpServer>) 
         alone_since: None,
         target_capacity: 100,
         target_ttl: None,
+        renewal: RenewalConfig {
+            lease: Duration::from_secs(30),
+            wait: Duration::from_secs(20),
+            issuers: IssuerLimits { concurrency: 16, per_second: NonZeroU32::MAX },
+        },
+        health_interval: None,
     };
     ConnectorService::new(ports, config)
 }

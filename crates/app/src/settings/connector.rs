@@ -35,8 +35,8 @@ struct Entry {
     client_id: Option<String>,
     client_secret: Option<String>,
     metadata: Option<BTreeMap<String, String>>,
-    #[serde(default)]
-    quirks: QuirksEntry,
+    /// Those that the server is known for, unless it is said here.
+    quirks: Option<QuirksEntry>,
 }
 
 #[derive(Default, Deserialize)]
@@ -84,17 +84,18 @@ impl ConnectorSettings {
 
 fn read_preset(entry: &Json) -> Result<Preset, String> {
     let entry = Entry::deserialize(entry).map_err(|_| "it is not of this form")?;
+    let url = ServerUrl::parse(&entry.url).map_err(|error| format!("url: {error}"))?;
     Ok(Preset {
-        url: ServerUrl::parse(&entry.url).map_err(|error| format!("url: {error}"))?,
         client: ClientCredentials::from_parts(entry.client_id, entry.client_secret)
             .map_err(|error| format!("{}: {error}", error.field()))?,
         metadata: entry.metadata.map(Metadata::new).transpose().map_err(|error| format!("metadata: {error}"))?,
-        quirks: entry.quirks.into(),
+        quirks: entry.quirks.map_or_else(|| Quirks::known_of(&url), Quirks::from),
+        url,
     })
 }
 
 fn built_in((url, name, description): (&str, &str, &str)) -> Option<Preset> {
     let metadata = [("name", name), ("description", description)].map(|(key, text)| (key.to_owned(), text.to_owned()));
     let metadata = Metadata::new(BTreeMap::from(metadata)).ok();
-    ServerUrl::parse(url).ok().map(|url| Preset { url, client: None, metadata, quirks: Quirks::default() })
+    ServerUrl::parse(url).ok().map(|url| Preset { quirks: Quirks::known_of(&url), url, client: None, metadata })
 }

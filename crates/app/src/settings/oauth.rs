@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use connectors_domain::Secret;
+use connectors_oauth::SigningKey;
 use url::Url;
 
 use super::error::SettingsError;
@@ -9,12 +11,14 @@ use super::table;
 use super::values::Values;
 
 /// This service as a client of authorization servers.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone)]
 pub struct OAuthSettings {
     /// The URL of a client metadata document to use in place of the service's own.
     pub client_metadata_url: Option<Url>,
     /// Its name on consent pages.
     pub client_name: String,
+    /// The key with which it proves who it is.
+    pub signing_key: Option<SigningKey>,
     /// How long a user may take to consent.
     pub attempt_lifetime: Duration,
 }
@@ -30,6 +34,10 @@ impl OAuthSettings {
                 let shown = (1..=100).contains(&name.chars().count()) && !name.chars().any(char::is_control);
                 shown.then(|| name.clone())
             })?,
+            signing_key: match values.text(&table::OAUTH_SIGNING_KEY)? {
+                Some(text) => Some(text.read(|pem| SigningKey::from_pem(&Secret::new(pem)).ok())?),
+                None => None,
+            },
             attempt_lifetime: values.seconds(&table::OAUTH_ATTEMPT_LIFETIME)?,
         })
     }

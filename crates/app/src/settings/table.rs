@@ -220,7 +220,7 @@ settings! {
     CONNECTOR_PRESETS = "connector" "presets",
         List("objects {\"url\": URL} with optional \"client_id\", \"client_secret\", \"metadata\" and \"quirks\""),
         Described("Stripe, Box and GitHub, without credentials"),
-        "Well-known servers that are offered to every user, with the OAuth client and the metadata that a connector towards them gets. `quirks` says where a server departs from the standards: \"authorize_parameters\" (object of texts), \"scope\", \"omit_resource\", \"trusted_issuer\", \"assume_pkce\".";
+        "Well-known servers that are offered to every user, with the OAuth client and the metadata that a connector towards them gets. `quirks` says where a server departs from the standards: \"authorize_parameters\" (object of texts), \"scope\", \"omit_resource\", \"trusted_issuer\", \"assume_pkce\". Without it, the quirks that this release knows of the server.";
     CONNECTOR_REDIRECT_ORIGINS = "connector" "redirect_origins",
         List("origins such as https://app.example.com, https unless they are loopback"),
         Described("every loopback origin"),
@@ -238,10 +238,40 @@ settings! {
         Text("1 to 100 characters that can be shown"),
         Value("Connectors"),
         "The name of this service on the consent pages of authorization servers.";
+    OAUTH_SIGNING_KEY = "oauth" "signing_key",
+        Text("a P-256 key as PKCS#8 in PEM (`openssl genpkey -algorithm EC -pkeyopt ec_paramgen_curve:P-256`)"),
+        Described("none"),
+        "The key with which this service proves who it is at authorization servers that take `private_key_jwt` (RFC 7523). Its public half stands in the client metadata document. Without it, that way is never offered. Every replica needs the same one.";
     OAUTH_ATTEMPT_LIFETIME = "oauth" "attempt_lifetime",
         Seconds { min: 60.0, max: 3600.0 },
         Value("600"),
         "How long a user may take to consent.";
+
+    RENEWAL_LEASE = "renewal" "lease",
+        Seconds { min: 20.0, max: 600.0 },
+        Value("30"),
+        "How long one process may renew a connector's access while no other does. A process that dies in the middle holds it up for so long.";
+    RENEWAL_WAIT = "renewal" "wait",
+        Seconds { min: 1.0, max: 300.0 },
+        Value("20"),
+        "How long a call waits for access that has ended to be renewed; after it, 503. While the old access still works, it waits 2 s at the most, and then uses that.";
+    RENEWAL_CONCURRENCY = "renewal" "concurrency",
+        Count { min: 1, max: 1000, unit: "renewals" },
+        Value("16"),
+        "Renewals under way at once at one authorization server, for each process.";
+    RENEWAL_RATE = "renewal" "rate",
+        Count { min: 1, max: 10_000, unit: "renewals a second" },
+        Value("50"),
+        "Renewals begun in a second at one authorization server, for each process.";
+
+    BACKGROUND_INTERVAL = "background" "interval",
+        Seconds { min: 0.1, max: 60.0 },
+        Value("1"),
+        "How often the service looks for what it has to do by itself: access to renew, servers to ask, authorizations that nobody finished, grants to revoke. One look costs one query over an index, however many connectors there are.";
+    BACKGROUND_HEALTH_INTERVAL = "background" "health_interval",
+        Seconds { min: 0.0, max: 604_800.0 },
+        Value("3600"),
+        "How often the server of a connected connector is asked whether it is there, and what it speaks. 0: never. A server that does not answer stays connected.";
 
     RELAY_FIRST_BYTE_TIMEOUT = "relay" "first_byte_timeout",
         Seconds { min: 0.1, max: 3600.0 },
@@ -265,8 +295,8 @@ settings! {
         "Connectors that the relay keeps in memory, to serve calls without a look in the database.";
     RELAY_CACHE_TTL = "relay" "cache_ttl",
         Seconds { min: 0.0, max: 60.0 },
-        Value("1"),
-        "With PostgreSQL, how long the relay trusts what it keeps: for so long, it may not notice a change that was made through another replica. With SQLite there are no replicas, and this has no effect.";
+        Value("30"),
+        "With PostgreSQL, how long the relay trusts what it keeps. Replicas tell each other of changes at once; only one that is cut off from the others may not notice a change for so long. With SQLite there are no replicas, and this has no effect.";
 
     PROBE_TIMEOUT = "probe" "timeout",
         Seconds { min: 0.1, max: 300.0 },

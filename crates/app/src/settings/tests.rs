@@ -66,7 +66,9 @@ fn without_a_word_the_defaults_hold() {
     assert_eq!(settings.connector.per_user, 500);
     assert_eq!(settings.relay.first_byte_timeout, Duration::from_mins(1));
     assert_eq!(settings.relay.keep_alive, Duration::from_secs(15));
-    assert_eq!(settings.relay.cache_ttl, Duration::from_secs(1));
+    assert_eq!(settings.relay.cache_ttl, Duration::from_secs(30));
+    assert_eq!((settings.renewal.lease, settings.renewal.wait), (Duration::from_secs(30), Duration::from_secs(20)));
+    assert_eq!(settings.background.health_interval, Some(Duration::from_hours(1)));
     assert_eq!(settings.log.format, LogFormat::Auto);
     let presets: Vec<_> = settings.connector.presets.iter().collect();
     let urls: Vec<_> = presets.iter().map(|preset| preset.url.as_str()).collect();

@@ -2,47 +2,13 @@
 
 use std::time::Duration;
 
-use connectors_testkit::authorization_server::{AuthorizationServer, Consent, Endpoint, Iss, parameter, visit};
-use connectors_testkit::mcp_server::{Behaviour, Eras, McpServer};
+use connectors_testkit::authorization_server::{Consent, Endpoint, Iss, Rotation, parameter, visit};
+use connectors_testkit::mcp_server::{Behaviour, Eras};
 use serde_json::{Value, json};
 
-use crate::support::Service;
+use crate::support::{Service, free_address, protected, protected_in};
 
 const SECOND: Duration = Duration::from_secs(1);
-
-/// An MCP server behind an authorization server.
-async fn protected() -> (AuthorizationServer, McpServer) {
-    let authorization = AuthorizationServer::builder().start().await.unwrap();
-    let server = McpServer::builder().eras(Eras::Dual).start().await.unwrap();
-    authorization.protect(&server);
-    (authorization, server)
-}
-
-/// An address that a service can have again after a restart: callbacks come to the one that was announced.
-fn free_address() -> String {
-    std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().to_string()
-}
-
-impl Service {
-    async fn connect(&self, id: &str, body: Value) -> (u16, Value) {
-        self.call("POST", &format!("/api/v1/connectors/{id}/connect"), Some(body)).await
-    }
-
-    /// Connects, and returns the URL that the user must visit.
-    async fn consent_url(&self, id: &str, body: Value) -> String {
-        let (status, connector) = self.connect(id, body).await;
-        assert_eq!((status, connector["state"].as_str()), (200, Some("auth_required")), "{connector}");
-        assert_eq!(connector["lifecycle"], "connecting");
-        assert_eq!(connector["auth_request"]["type"], "code");
-        connector["auth_request"]["authorization_endpoint"].as_str().unwrap().to_owned()
-    }
-
-    async fn get(&self, url: &str) -> (u16, reqwest::header::HeaderMap, String) {
-        let answer = self.client.get(url).send().await.unwrap();
-        let (status, headers) = (answer.status().as_u16(), answer.headers().clone());
-        (status, headers, answer.text().await.unwrap())
-    }
-}
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_protected_server_connects_by_visiting_one_url() {
@@ -82,6 +48,31 @@ async fn a_protected_server_connects_by_visiting_one_url() {
     service.get(&visit(&url).await.unwrap()).await;
     assert_eq!(service.read(&id).await["state"], "connected");
     assert_eq!(authorization.counters().registrations, 1, "one registration serves all");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_server_with_an_anonymous_handshake_is_not_taken_for_an_open_one() {
+    let directory = tempfile::tempdir().unwrap();
+    let service = Service::start(directory.path());
+    for eras in [Eras::Modern, Eras::Legacy] {
+        let (authorization, server) = protected_in(eras).await;
+        for method in ["server/discover", "initialize", "notifications/initialized"] {
+            server.open_method(method);
+        }
+        let id = service.create(&server.url()).await;
+        let url = service.consent_url(&id, json!({})).await;
+        assert_eq!(server.requests_for("tools/list").len(), 1);
+        service.get(&visit(&url).await.unwrap()).await;
+        assert_eq!(service.read(&id).await["state"], "connected");
+        assert_eq!(authorization.counters().code_requests, 1);
+
+        // Its tools are for everybody, too, and nobody is asked to consent.
+        server.open_method("tools/list");
+        service.call("POST", &format!("/api/v1/connectors/{id}/disconnect"), None).await;
+        let (status, connector) = service.connect(&id, json!({})).await;
+        assert_eq!((status, connector["state"].as_str()), (200, Some("connected")), "{connector}");
+        assert_eq!(authorization.counters().code_requests, 1);
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -193,10 +184,11 @@ async fn a_failing_authorization_server_has_its_reason_and_connect_leaves_it() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_token_that_ends_in_use_leads_to_consent_again() {
+async fn a_token_that_ends_in_use_and_cannot_be_renewed_leads_to_consent_again() {
     let directory = tempfile::tempdir().unwrap();
     let service = Service::start(directory.path());
     let (authorization, server) = protected().await;
+    authorization.change(|settings| settings.rotation = Rotation::Never);
     let id = service.create(&server.url()).await;
     service.get(&visit(&service.consent_url(&id, json!({})).await).await.unwrap()).await;
     authorization.revoke_grants();

@@ -3,5 +3,14 @@
 #![expect(clippy::unwrap_used, clippy::panic, reason = "a test stops where its own premises fail")]
 
 mod authorization;
+mod codes;
+mod goodbye;
+mod keys;
+mod leak;
+mod postgres;
 mod relay;
+mod renewal;
+mod replicas;
+mod shutdown;
+mod step_up;
 mod support;

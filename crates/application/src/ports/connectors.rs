@@ -3,7 +3,7 @@
 use std::error::Error as StdError;
 
 use async_trait::async_trait;
-use connectors_domain::{ClientState, Connector, ConnectorId, OwnerId, StateHash};
+use connectors_domain::{ClientState, Connector, ConnectorId, Grant, OwnerId, StateHash};
 use thiserror::Error;
 
 /// The repository of connectors.
@@ -29,10 +29,16 @@ pub trait Connectors: Send + Sync + 'static {
     async fn list(&self, owner: OwnerId, query: ListQuery) -> Result<ConnectorPage, StoreError>;
 
     /// Stores `connector` in place of the stored one, if that still has the revision from which this one was made, and
-    /// returns it with the next revision. Only state, metadata, client, its issuer and `updated_at` may differ.
+    /// returns it with the next revision. Only state, metadata, client, its issuer, `updated_at` and `due_at` may differ.
     async fn update(&self, connector: Connector) -> Result<Connector, UpdateError>;
 
-    /// Removes the connector `id` of `owner`, also if what is stored of it makes no sense, and returns what was removed.
+    /// As [`Connectors::update`], for a connector that has given up `grant`, which an authorization server issued: in the
+    /// same write the grant is added to the [`Revocations`](super::Revocations), due now.
+    async fn retire(&self, connector: Connector, grant: Grant) -> Result<Connector, UpdateError>;
+
+    /// Removes the connector `id` of `owner`, also if what is stored of it makes no sense, and returns what was removed. If
+    /// it had a grant that an authorization server issued, in use or for recovery, that is added to the
+    /// [`Revocations`](super::Revocations) in the same write, due now.
     async fn remove(&self, owner: OwnerId, id: ConnectorId) -> Result<Removed, StoreError>;
 
     /// Whether the store can be used now: reachable, and its migrations done.

@@ -21,6 +21,11 @@ pub trait McpServer: Send + Sync + 'static {
     /// behind.
     async fn probe(&self, url: ServerUrl, credential: Option<AccessToken>) -> Result<ServerFacts, ProbeError>;
 
+    /// Asks for the tools of a server without a credential, in an era that it speaks, and returns the
+    /// `WWW-Authenticate` fields, bounded as those of a probe, if it answers 401. Whatever else comes of the question is
+    /// `None`. It leaves no session behind.
+    async fn tools_challenge(&self, url: ServerUrl, server: ServerFacts) -> Option<Vec<String>>;
+
     /// Passes one request on and returns as soon as the answer's head is there; the body streams.
     async fn relay(&self, request: RelayRequest) -> Result<RelayResponse, RelayError>;
 }
@@ -46,6 +51,12 @@ pub enum ProbeError {
     #[error("the server demands authorization")]
     Unauthorized {
         /// Its `WWW-Authenticate` fields as they came, at most 8 of at most 4096 bytes each.
+        challenges: Vec<String>,
+    },
+    /// The server answered 403 and said why: it may want a wider consent.
+    #[error("the server refuses what the credential is good for")]
+    Forbidden {
+        /// As in [`ProbeError::Unauthorized`].
         challenges: Vec<String>,
     },
     /// The server answered with an HTTP status that is no success and no sign of an era.

@@ -55,6 +55,9 @@ pub struct RelayResponse {
     pub status: u16,
     /// The headers that may pass.
     pub headers: ResponseHeaders,
+    /// Of a 403: its `WWW-Authenticate` fields as they came, at most 8 of at most 4096 bytes each. They are never passed
+    /// back.
+    pub challenges: Vec<String>,
     /// The body.
     pub body: RelayBody,
 }

@@ -6,14 +6,17 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use connectors_application::ports::{
-    Connectors, ExchangeError, MockAuthorizationServer, MockMcpServer, PrepareError, Prepared, ProbeError, RelayError,
-    RelayMethod, RequestHeaders,
+    Connectors, ExchangeError, MockAuthorizationServer, MockMcpServer, PrepareError, Prepared, ProbeError, RelayBody,
+    RelayError, RelayMethod, RelayResponse, RequestHeaders, ResponseHeaders,
 };
-use connectors_application::{CallbackOutcome, CallbackRequest, ConnectRequest, Error, RelayFailure};
+use connectors_application::{
+    CallbackOutcome, CallbackRequest, ConnectRequest, Error, Keeper, KeeperConfig, RelayFailure,
+};
 use connectors_domain::{
     AccessToken, Authority, ClientAuthentication, ClientCredentials, ClientOrigin, ClientState, Connector,
     DisconnectCode, Grant, GrantSource, IssuedGrant, Issuer, Lifecycle, OAuthClient, Scopes, Secret, StateHash,
 };
+use jiff::Timestamp;
 
 use crate::support::{ATTEMPT_LIFETIME, World, facts, mcp};
 
@@ -39,11 +42,17 @@ fn grant() -> Grant {
         source: GrantSource::Issued(IssuedGrant {
             authority: authority(ClientOrigin::Registered),
             refresh_token: None,
+            obtained_at: Timestamp::UNIX_EPOCH,
             expires_at: None,
             scopes: Scopes::default(),
-            generation: 0,
+            generation: IssuedGrant::UNSTORED,
+            step_ups: 0,
         }),
     }
+}
+
+fn token(connector: &Connector) -> Option<&str> {
+    Some(connector.grant()?.access_token.expose())
 }
 
 /// A state hashes to its own first byte, so that tests can tell attempts apart.
@@ -52,7 +61,7 @@ fn hash(state: &str) -> StateHash {
 }
 
 /// An authorization server whose attempts have the states "a", "b", "c" and so on.
-fn authorization(names_itself: bool) -> MockAuthorizationServer {
+pub(crate) fn authorization(names_itself: bool) -> MockAuthorizationServer {
     let mut authorization = MockAuthorizationServer::new();
     let attempts = AtomicUsize::new(0);
     authorization.expect_prepare().returning(move |request| {
@@ -70,11 +79,12 @@ fn authorization(names_itself: bool) -> MockAuthorizationServer {
         })
     });
     authorization.expect_state_hash().returning(hash);
+    authorization.expect_is_named_by().returning(|_| true);
     authorization
 }
 
 /// A server that takes the issued token and no other.
-fn protected() -> MockMcpServer {
+pub(crate) fn protected() -> MockMcpServer {
     let mut mcp = mcp();
     mcp.expect_probe().returning(|_, token| match token {
         Some(token) if token.expose() == "issued" => Ok(facts()),
@@ -83,7 +93,7 @@ fn protected() -> MockMcpServer {
     mcp
 }
 
-fn callback(state: &str) -> CallbackRequest {
+pub(crate) fn callback(state: &str) -> CallbackRequest {
     CallbackRequest {
         state: state.into(),
         code: Some("code".into()),
@@ -92,7 +102,7 @@ fn callback(state: &str) -> CallbackRequest {
     }
 }
 
-async fn begun(authorization: MockAuthorizationServer) -> (World, Connector) {
+pub(crate) async fn begun(authorization: MockAuthorizationServer) -> (World, Connector) {
     let world = World::authorized_by(protected(), authorization);
     let connector = world.create().await;
     let waiting = world.service.connect(world.owner, connector.id, ConnectRequest::default()).await.unwrap();
@@ -114,7 +124,7 @@ async fn consent_connects() {
     let outcome = world.service.callback(request.clone()).await.unwrap();
     assert_eq!(outcome, CallbackOutcome::Finished { redirect_url: None, failure: None });
     let connected = world.stored(&waiting).await;
-    assert_eq!((connected.lifecycle(), connected.grant()), (Lifecycle::Connected, Some(&grant())));
+    assert_eq!((connected.lifecycle(), token(&connected)), (Lifecycle::Connected, Some("issued")));
     // A state is good once.
     assert_eq!(world.service.callback(request).await.unwrap(), CallbackOutcome::Unknown);
     assert_eq!(world.stored(&waiting).await, connected);
@@ -312,6 +322,7 @@ async fn a_given_client_is_bound_to_the_issuer_that_saw_it_first() {
 async fn a_401_in_the_middle_of_use_leads_to_consent() {
     let mut mcp = mcp();
     mcp.expect_probe().returning(|_, _| Ok(facts()));
+    mcp.expect_tools_challenge().returning(|_, _| None);
     mcp.expect_relay().times(1).returning(|_| Err(RelayError::Unauthorized { challenges: vec!["Bearer x=y".into()] }));
     let world = World::authorized_by(mcp, authorization(false));
     let connector = world.create().await;
@@ -324,4 +335,123 @@ async fn a_401_in_the_middle_of_use_leads_to_consent() {
         assert_eq!(told.client_state(), ClientState::AuthRequired);
         assert_eq!(told.attempt().unwrap().state_hash, hash("a"));
     }
+}
+
+/// A server that talks of itself to everybody, and answers a question for its tools without a token with these
+/// challenges.
+fn open_to_talk(challenges: Option<Vec<String>>) -> MockMcpServer {
+    let mut mcp = mcp();
+    mcp.expect_probe().returning(|_, _| Ok(facts()));
+    mcp.expect_tools_challenge().times(1).return_once(|_, server| {
+        assert_eq!(server, facts());
+        challenges
+    });
+    mcp
+}
+
+#[tokio::test]
+async fn a_server_that_talks_of_itself_to_everybody_may_want_consent_for_its_tools() {
+    let mut authorization = authorization(false);
+    authorization.expect_exchange().times(1).returning(|_| Ok(grant()));
+    let world = World::authorized_by(open_to_talk(Some(vec!["Bearer x=y".into()])), authorization);
+    let connector = world.create().await;
+    let waiting = world.service.connect(world.owner, connector.id, ConnectRequest::default()).await.unwrap();
+    assert_eq!(waiting.client_state(), ClientState::AuthRequired);
+    assert_eq!(waiting.attempt().unwrap().state_hash, hash("a"));
+    // With a token, the answer to a probe is enough.
+    world.service.callback(callback("a")).await.unwrap();
+    let connected = world.stored(&connector).await;
+    assert_eq!((connected.lifecycle(), token(&connected)), (Lifecycle::Connected, Some("issued")));
+}
+
+#[tokio::test]
+async fn a_server_that_lists_its_tools_to_everybody_is_connected_without_consent() {
+    let world = World::authorized_by(open_to_talk(None), authorization(false));
+    let connector = world.create().await;
+    let connected = world.service.connect(world.owner, connector.id, ConnectRequest::default()).await.unwrap();
+    assert_eq!((connected.lifecycle(), connected.grant()), (Lifecycle::Connected, None));
+}
+
+#[tokio::test]
+async fn a_server_that_names_no_authorization_server_is_not_asked_for_its_tools() {
+    let mut authorization = MockAuthorizationServer::new();
+    authorization.expect_is_named_by().times(1).returning(|_| false);
+    let mut mcp = mcp();
+    mcp.expect_probe().times(1).returning(|_, _| Ok(facts()));
+    let world = World::authorized_by(mcp, authorization);
+    let connector = world.create().await;
+    let connected = world.service.connect(world.owner, connector.id, ConnectRequest::default()).await.unwrap();
+    assert_eq!(connected.lifecycle(), Lifecycle::Connected);
+}
+
+#[tokio::test]
+async fn a_token_that_a_probe_accepts_is_not_questioned() {
+    let mut mcp = mcp();
+    mcp.expect_probe().times(1).returning(|_, _| Ok(facts()));
+    let world = World::authorized_by(mcp, MockAuthorizationServer::new());
+    let connector = world.create().await;
+    let request = ConnectRequest { access_token: Some("mine".into()), redirect_url: None };
+    let connected = world.service.connect(world.owner, connector.id, request).await.unwrap();
+    assert_eq!(connected.lifecycle(), Lifecycle::Connected);
+}
+
+/// A server that wants more than was granted for its first question.
+#[tokio::test]
+async fn a_403_to_a_probe_asks_for_a_wider_consent_until_there_were_three() {
+    let mut mcp = mcp();
+    mcp.expect_probe().returning(|_, token| {
+        let challenges = vec!["Bearer x=y".to_owned()];
+        Err(if token.is_some() {
+            ProbeError::Forbidden { challenges }
+        } else {
+            ProbeError::Unauthorized { challenges }
+        })
+    });
+    let mut authorization = authorization(false);
+    authorization.expect_demanded_scopes().returning(|_| Some(Scopes::parse("more")));
+    authorization.expect_exchange().returning(|_| Ok(grant()));
+    let world = World::authorized_by(mcp, authorization);
+    let connector = world.create().await;
+    world.service.connect(world.owner, connector.id, ConnectRequest::default()).await.unwrap();
+    for (state, next) in [("a", "b"), ("b", "c")] {
+        let outcome = world.service.callback(callback(state)).await.unwrap();
+        let CallbackOutcome::Further { authorization_url } = outcome else { panic!("{outcome:?}") };
+        assert!(authorization_url.expose().ends_with(next));
+        assert_eq!(world.stored(&connector).await.client_state(), ClientState::AuthRequired);
+    }
+    let outcome = world.service.callback(callback("c")).await.unwrap();
+    assert!(matches!(
+        outcome,
+        CallbackOutcome::Finished { failure: Some(reason), .. } if reason.code() == DisconnectCode::ServerError
+    ));
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_offer_that_nobody_takes_ends_with_its_time_and_takes_nothing_along() {
+    let mut mcp = protected();
+    mcp.expect_relay().returning(|_| {
+        let challenges = vec!["Bearer x=y".to_owned()];
+        Ok(RelayResponse { status: 403, headers: ResponseHeaders::default(), challenges, body: RelayBody::Empty })
+    });
+    let mut authorization = authorization(false);
+    authorization.expect_demanded_scopes().returning(|_| Some(Scopes::parse("more")));
+    authorization.expect_exchange().returning(|_| Ok(grant()));
+    let world = World::authorized_by(mcp, authorization);
+    let connector = world.create().await;
+    world.service.connect(world.owner, connector.id, ConnectRequest::default()).await.unwrap();
+    world.service.callback(callback("a")).await.unwrap();
+    let (headers, body) = (RequestHeaders::default(), Bytes::from_static(b"{}"));
+    let outcome = world.service.relay(world.owner, connector.id, RelayMethod::Post, headers, body).await;
+    assert!(matches!(outcome, Err(RelayFailure::WiderConsent(_))), "{outcome:?}");
+    assert!(world.stored(&connector).await.attempt().is_some());
+
+    world.clock.advance(ATTEMPT_LIFETIME);
+    let keeper = Keeper::new(world.service.clone(), KeeperConfig { interval: Duration::from_secs(1) });
+    let keeping = tokio::spawn(async move { keeper.run().await });
+    tokio::time::sleep(Duration::from_secs(10)).await;
+    keeping.abort();
+    let stored = world.stored(&connector).await;
+    assert_eq!((stored.lifecycle(), stored.attempt()), (Lifecycle::Connected, None));
+    assert_eq!(token(&stored), Some("issued"));
+    assert_eq!(world.service.callback(callback("b")).await.unwrap(), CallbackOutcome::Unknown);
 }

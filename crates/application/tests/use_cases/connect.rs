@@ -138,6 +138,10 @@ impl McpServer for Gate {
         Ok(facts())
     }
 
+    async fn tools_challenge(&self, _: ServerUrl, _: ServerFacts) -> Option<Vec<String>> {
+        None
+    }
+
     async fn relay(&self, _request: RelayRequest) -> Result<RelayResponse, RelayError> {
         Err(RelayError::Unreachable("it is away"))
     }

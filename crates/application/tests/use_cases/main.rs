@@ -3,6 +3,9 @@
 #![expect(clippy::unwrap_used, clippy::panic, reason = "a test stops where its own premises fail")]
 
 mod authorize;
+mod codes;
 mod connect;
+mod home;
 mod relay;
+mod renew;
 mod support;

@@ -14,7 +14,7 @@ use futures_util::StreamExt;
 use crate::support::{SLOW, World, facts, mcp};
 
 fn empty() -> RelayResponse {
-    RelayResponse { status: 202, headers: ResponseHeaders::default(), body: RelayBody::Empty }
+    RelayResponse { status: 202, headers: ResponseHeaders::default(), challenges: Vec::new(), body: RelayBody::Empty }
 }
 
 async fn relay(world: &World, connector: &Connector) -> Result<RelayResponse, RelayFailure> {

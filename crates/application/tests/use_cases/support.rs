@@ -1,5 +1,6 @@
 //! A service whose outside is under the test's hand.
 
+use std::num::NonZeroU32;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -8,21 +9,26 @@ use connectors_application::ports::{
     AuthorizationServer, Clock, ConnectorPage, Connectors, InsertError, ListQuery, McpServer, MockAuthorizationServer,
     MockMcpServer, PrepareError, Removed, StoreError, UpdateError,
 };
-use connectors_application::{ConnectorService, CreateRequest, Ports, ServiceConfig};
+use connectors_application::{ConnectorService, CreateRequest, IssuerLimits, Ports, RenewalConfig, ServiceConfig};
 use connectors_domain::{
-    Connector, ConnectorId, OwnerId, Presets, ProtocolVersion, RedirectOrigins, ServerFacts, StateHash,
+    Connector, ConnectorId, Grant, OwnerId, Presets, ProtocolVersion, RedirectOrigins, ServerFacts, StateHash,
 };
+use connectors_testkit::faults::Failing;
 use connectors_testkit::{ManualClock, MemoryStore, SeededEntropy};
 use jiff::Timestamp;
 
 pub(crate) const PROBE_DEADLINE: Duration = Duration::from_secs(30);
 pub(crate) const ATTEMPT_LIFETIME: Duration = Duration::from_mins(10);
+pub(crate) const LEASE: Duration = Duration::from_secs(30);
+pub(crate) const HEALTH_INTERVAL: Duration = Duration::from_hours(1);
 
 pub(crate) struct World {
     pub(crate) service: ConnectorService,
     pub(crate) store: Arc<MemoryStore>,
     pub(crate) clock: ManualClock,
     pub(crate) owner: OwnerId,
+    ports: Ports,
+    config: ServiceConfig,
 }
 
 impl World {
@@ -32,13 +38,13 @@ impl World {
 
     pub(crate) fn with(mcp: Arc<dyn McpServer>) -> Self {
         let clock = ManualClock::new(Timestamp::from_second(1_800_000_000).unwrap());
-        Self::over(mcp, Arc::new(not_offered()), Arc::new(MemoryStore::new()), clock, None)
+        Self::over(mcp, Arc::new(not_offered()), Arc::new(store(&clock)), clock, None)
     }
 
     /// With an authorization server.
     pub(crate) fn authorized_by(mcp: MockMcpServer, authorization: MockAuthorizationServer) -> Self {
         let clock = ManualClock::new(Timestamp::from_second(1_800_000_000).unwrap());
-        Self::over(Arc::new(mcp), Arc::new(authorization), Arc::new(MemoryStore::new()), clock, None)
+        Self::over(Arc::new(mcp), Arc::new(authorization), Arc::new(store(&clock)), clock, None)
     }
 
     /// With a store that writes at once and says so late.
@@ -46,6 +52,14 @@ impl World {
         let world = Self::new(MockMcpServer::new());
         let connectors = Arc::new(Slow(Arc::clone(&world.store)));
         Self::of(Arc::new(mcp), Arc::new(not_offered()), connectors, world.store, world.clock, None)
+    }
+
+    /// The same world, before a store that can be made to fail.
+    pub(crate) fn failing(self) -> (Self, Failing<MemoryStore>) {
+        let failing = Failing::new((*self.store).clone());
+        let ports = Ports { connectors: Arc::new(failing.clone()), ..self.ports };
+        let service = ConnectorService::new(ports.clone(), self.config.clone());
+        (Self { service, ports, ..self }, failing)
     }
 
     /// Another process on the same store, with memory of its own.
@@ -84,6 +98,10 @@ impl World {
     ) -> Self {
         let ports = Ports {
             connectors,
+            renewals: store.clone(),
+            agenda: store.clone(),
+            revocations: store.clone(),
+            changes: store.clone(),
             mcp,
             authorization,
             clock: Arc::new(clock.clone()),
@@ -98,8 +116,22 @@ impl World {
             alone_since,
             target_capacity: 100,
             target_ttl: None,
+            renewal: RenewalConfig {
+                lease: LEASE,
+                wait: Duration::from_secs(20),
+                issuers: IssuerLimits { concurrency: 16, per_second: NonZeroU32::MAX },
+            },
+            health_interval: Some(HEALTH_INTERVAL),
         };
-        Self { service: ConnectorService::new(ports, config), store, clock, owner: OwnerId::local() }
+        let service = ConnectorService::new(ports.clone(), config.clone());
+        Self { service, store, clock, owner: OwnerId::local(), ports, config }
+    }
+
+    /// The same world after a start with other presets.
+    pub(crate) fn offering(self, presets: Presets) -> Self {
+        let config = ServiceConfig { presets, ..self.config };
+        let service = ConnectorService::new(self.ports.clone(), config.clone());
+        Self { service, config, ..self }
     }
 
     pub(crate) async fn create(&self) -> Connector {
@@ -116,6 +148,11 @@ impl World {
     pub(crate) async fn stored(&self, connector: &Connector) -> Connector {
         self.store.find(self.owner, connector.id).await.unwrap().unwrap()
     }
+}
+
+/// A store whose clock is the test's.
+fn store(clock: &ManualClock) -> MemoryStore {
+    MemoryStore::with_clock(clock.clone())
 }
 
 /// How late a slow store says that it has written.
@@ -147,6 +184,12 @@ impl Connectors for Slow {
         updated
     }
 
+    async fn retire(&self, connector: Connector, grant: Grant) -> Result<Connector, UpdateError> {
+        let retired = self.0.retire(connector, grant).await;
+        tokio::time::sleep(SLOW).await;
+        retired
+    }
+
     async fn remove(&self, owner: OwnerId, id: ConnectorId) -> Result<Removed, StoreError> {
         let removed = self.0.remove(owner, id).await;
         tokio::time::sleep(SLOW).await;
@@ -173,5 +216,6 @@ pub(crate) fn facts() -> ServerFacts {
 pub(crate) fn not_offered() -> MockAuthorizationServer {
     let mut authorization = MockAuthorizationServer::new();
     authorization.expect_prepare().returning(|_| Err(PrepareError::NotOffered));
+    authorization.expect_is_named_by().returning(|_| false);
     authorization
 }

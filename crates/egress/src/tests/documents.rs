@@ -69,6 +69,17 @@ async fn a_document_that_announces_too_much_is_not_read() {
 }
 
 #[tokio::test]
+async fn a_stream_of_events_is_an_empty_document() {
+    for media in ["text/event-stream", "Text/Event-Stream; charset=utf-8"] {
+        let answer = format!("HTTP/1.1 200 OK\r\ncontent-type: {media}\r\nconnection: close\r\n\r\n: hello\n\n");
+        let limits = FetchLimits { time: Duration::from_mins(1), ..FetchLimits::default() };
+        let started = tokio::time::Instant::now();
+        assert_eq!(fetch(answer, Then::Hang, limits).await, Ok(Vec::new()));
+        assert!(started.elapsed() < Duration::from_secs(10));
+    }
+}
+
+#[tokio::test]
 async fn a_compressed_document_is_refused_before_it_is_read() {
     for header in [
         "content-encoding: gzip",

@@ -21,12 +21,12 @@ pub(super) const MISSING_CAPABILITY: i64 = -32_021;
 /// `UnsupportedProtocolVersion`.
 pub(super) const UNSUPPORTED_VERSION: i64 = -32_022;
 
-/// `server/discover` (MCP 2026-07-28, "Discovery").
-pub(super) fn discover(id: u64, version: &str, config: &McpConfig) -> Value {
+/// A request of the modern era that has no parameters of its own (MCP 2026-07-28, "Overview", "_meta").
+pub(super) fn modern(id: u64, method: &str, version: &str, config: &McpConfig) -> Value {
     json!({
         "jsonrpc": "2.0",
         "id": id,
-        "method": "server/discover",
+        "method": method,
         "params": { "_meta": {
             "io.modelcontextprotocol/protocolVersion": version,
             "io.modelcontextprotocol/clientInfo": client_info(config),
@@ -43,6 +43,16 @@ pub(super) fn initialize(id: u64, version: &str, config: &McpConfig) -> Value {
         "method": "initialize",
         "params": { "protocolVersion": version, "capabilities": {}, "clientInfo": client_info(config) },
     })
+}
+
+/// `notifications/initialized`, with which a session begins to be of use.
+pub(super) fn initialized() -> Value {
+    json!({ "jsonrpc": "2.0", "method": "notifications/initialized" })
+}
+
+/// `tools/list` of the legacy era (MCP 2025-11-25, "Tools").
+pub(super) fn list_tools(id: u64) -> Value {
+    json!({ "jsonrpc": "2.0", "id": id, "method": "tools/list" })
 }
 
 fn client_info(config: &McpConfig) -> Value {

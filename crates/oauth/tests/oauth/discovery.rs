@@ -1,13 +1,15 @@
 //! From a challenge to an authorization server.
 
-use connectors_application::ports::{PrepareError, PrepareRequest};
+use std::time::{Duration, Instant};
+
+use connectors_application::ports::{AuthorizationServer as _, PrepareError, PrepareRequest};
 use connectors_domain::{ClientAuthentication, Issuer, Quirks};
-use connectors_testkit::mcp_server::Reply;
+use connectors_testkit::mcp_server::{Behaviour, Ending, McpServer, Reply};
 use serde_json::{Value, json};
 
 use crate::support::{
-    AS, OPENID, PRM, bare, challenged, count, document, given, metadata, parameters, paths, protected, protected_with,
-    request, service,
+    AS, OPENID, PRM, bare, challenged, config, count, document, given, metadata, parameters, paths, protected,
+    protected_with, request, service, service_with,
 };
 
 #[tokio::test]
@@ -263,4 +265,49 @@ async fn a_challenge_of_another_kind_does_not_hide_metadata() {
     let server = protected().await;
     let prepared = service().prepare(challenged(&server, "Basic realm=\"x\"")).await.unwrap();
     assert_eq!(prepared.authority.issuer.as_str(), server.origin());
+}
+
+#[tokio::test]
+async fn a_server_may_name_an_authorization_server_without_a_challenge() {
+    let named = async |server: &McpServer| service().client.is_named_by(request(server).url).await;
+    let server = protected().await;
+    assert!(named(&server).await);
+    assert_eq!(paths(&server), [format!("{PRM}/mcp")]);
+
+    let server = bare().await;
+    let origin = server.origin();
+    server.route(PRM, document(&json!({ "resource": origin, "authorization_servers": ["https://as.example"] })));
+    assert!(named(&server).await);
+    assert_eq!(paths(&server), [format!("{PRM}/mcp"), PRM.to_owned()]);
+}
+
+#[tokio::test]
+async fn what_is_no_metadata_names_no_authorization_server() {
+    let server = bare().await;
+    assert!(!service().client.is_named_by(request(&server).url).await);
+    // It is all that an open server is ever asked.
+    assert_eq!(paths(&server), [format!("{PRM}/mcp"), PRM.to_owned()]);
+    let mut config = config();
+    config.request_timeout = Duration::from_millis(200);
+    let impatient = service_with(config);
+    for reply in [
+        document(&json!({ "resource": server.url() })),
+        document(&json!({ "resource": server.url(), "authorization_servers": [] })),
+        document(&json!({ "resource": "https://evil.example", "authorization_servers": ["https://as.example"] })),
+        document(&json!({ "resource": server.url(), "authorization_servers": ["javascript:alert(1)"] })),
+        Reply::html("<html>"),
+        Reply::text(500, "no"),
+    ] {
+        server.route(format!("{PRM}/mcp"), reply.clone());
+        assert!(!impatient.client.is_named_by(request(&server).url).await, "{reply:?}");
+    }
+    // There are servers that answer every GET with a stream.
+    let stream = Reply::long("text/event-stream", ": ", 2 << 20, "\n\n").cut_after(1000, Ending::Hang);
+    server.route(format!("{PRM}/mcp"), stream.clone());
+    server.route(PRM, stream);
+    let start = Instant::now();
+    assert!(!service().client.is_named_by(request(&server).url).await);
+    assert!(start.elapsed() < Duration::from_secs(5));
+    server.script(Behaviour::hang());
+    assert!(!impatient.client.is_named_by(request(&server).url).await);
 }

@@ -3,12 +3,14 @@
 use std::time::Duration;
 
 use connectors_application::ports::{AuthorizationServer, ExchangeError, ExchangeRequest, Prepared};
-use connectors_domain::{Grant, GrantSource, IssuedGrant, Scopes, Secret};
+use connectors_domain::{Grant, IssuedGrant, Scopes, Secret};
 use connectors_testkit::mcp_server::{McpServer, Reply};
 use jiff::{SignedDuration, Timestamp};
 use serde_json::json;
 
-use crate::support::{Service, config, given, protected, protected_with, request, service, service_with};
+use crate::support::{
+    Service, config, given, issued, protected, protected_with, refresh_token, request, service, service_with,
+};
 
 const NOW: Timestamp = Timestamp::constant(1_767_225_600, 0);
 
@@ -36,13 +38,6 @@ async fn answered(reply: Reply) -> Result<Grant, ExchangeError> {
     service.client.exchange(request).await
 }
 
-fn issued(grant: Grant) -> IssuedGrant {
-    match grant.source {
-        GrantSource::Issued(issued) => issued,
-        GrantSource::Supplied => panic!("nobody supplied it"),
-    }
-}
-
 #[tokio::test]
 async fn a_code_becomes_a_grant() {
     let (server, service, request) = ready().await;
@@ -56,12 +51,13 @@ async fn a_code_becomes_a_grant() {
     assert_eq!(grant.access_token.expose(), "at");
     let printed = format!("{grant:?}");
     assert!(!printed.contains("\"at\"") && !printed.contains("\"rt\""), "{printed}");
-    let issued = issued(grant);
+    let issued = issued(&grant);
     assert_eq!(issued.authority, request.authority);
-    assert_eq!(issued.refresh_token.unwrap().expose(), "rt");
+    assert_eq!(refresh_token(&grant), "rt");
+    assert_eq!(issued.obtained_at, NOW);
     assert_eq!(issued.expires_at, Some(NOW + SignedDuration::from_hours(1)));
     assert_eq!(issued.scopes, Scopes::parse("a b"));
-    assert_eq!(issued.generation, 0);
+    assert_eq!(issued.generation, IssuedGrant::UNSTORED);
 
     let sent = server.requests().pop().unwrap();
     assert_eq!(sent.header("content-type"), Some("application/x-www-form-urlencoded"));
@@ -73,8 +69,8 @@ async fn a_code_becomes_a_grant() {
         ("code", "co de&x=1"),
         ("redirect_uri", &request.redirect_uri),
         ("code_verifier", request.verifier.expose()),
-        ("client_id", "registered"),
         ("resource", &server.url()),
+        ("client_id", "registered"),
     ];
     assert_eq!(form, expected.map(|(name, value)| (name.to_owned(), value.to_owned())));
 }
@@ -119,13 +115,37 @@ async fn the_life_of_a_token_never_fails_an_exchange() {
         ("1e999", None),
     ] {
         let body = format!(r#"{{"access_token":"at","token_type":"Bearer","expires_in":{expires_in}}}"#);
-        let issued = issued(answered(Reply::json(body)).await.unwrap());
+        let grant = answered(Reply::json(body)).await.unwrap();
+        let issued = issued(&grant);
         let life = issued.expires_at.map(|end| end.duration_since(NOW).as_secs());
         assert_eq!(life, expected, "{expires_in}");
     }
-    let issued = issued(answered(Reply::json(r#"{"access_token":"at","token_type":"Bearer"}"#)).await.unwrap());
-    assert_eq!((issued.expires_at, issued.refresh_token), (None, None));
+    let grant = answered(Reply::json(r#"{"access_token":"at","token_type":"Bearer"}"#)).await.unwrap();
+    let issued = issued(&grant);
+    assert_eq!((issued.expires_at, issued.refresh_token.as_ref()), (None, None));
     assert_eq!(issued.scopes, Scopes::parse("asked"));
+}
+
+#[tokio::test]
+async fn granted_scopes_are_read_in_every_spelling() {
+    for (scope, asked, expected) in [
+        (r#""b a""#, "asked", "a b"),
+        (r#"["b","a"]"#, "asked", "a b"),
+        (r#""""#, "asked", "asked"),
+        ("null", "asked", "asked"),
+        ("7", "asked", "asked"),
+        // A comma parts scopes only where all the parts were asked for.
+        (r#""repo,gist""#, "gist read:org repo", "gist repo"),
+        (r#""repo,gist""#, "repo", "repo,gist"),
+        (r#""a,b""#, "a,b", "a,b"),
+    ] {
+        let (server, service, request) = ready().await;
+        let body = r#"{"access_token":"at","token_type":"Bearer","scope":SCOPE}"#.replace("SCOPE", scope);
+        server.route("/token", Reply::json(body));
+        let request = ExchangeRequest { scopes: Scopes::parse(asked), ..request };
+        let grant = service.client.exchange(request).await.unwrap();
+        assert_eq!(issued(&grant).scopes.to_string(), expected, "{scope}");
+    }
 }
 
 #[tokio::test]
@@ -164,6 +184,7 @@ async fn an_error_counts_before_everything_else() {
     let both = r#"{"access_token":"at","token_type":"Bearer","error":"invalid_grant"}"#;
     for (status, body, expected) in [
         (200, both, ExchangeError::Refused),
+        (400, r#"{"error":""}"#, ExchangeError::Refused),
         (200, r#"{"error":{"code":1}}"#, ExchangeError::Refused),
         (400, r#"{"error":"invalid_grant","error_description":"CANARY"}"#, ExchangeError::Refused),
         (401, r#"{"error":"invalid_grant"}"#, ExchangeError::Refused),
@@ -190,13 +211,13 @@ async fn a_client_that_is_refused_registers_anew_next_time() {
     let (server, service, exchange) = ready().await;
     server.route("/token", Reply::json(r#"{"error":"invalid_client"}"#).status(401));
     assert_eq!(service.client.exchange(exchange.clone()).await, Err(ExchangeError::ClientRefused));
-    assert!(service.kept.all().is_empty());
+    assert!(service.kept.registered().is_empty());
     server.route("/register", Reply::json(r#"{"client_id":"second"}"#));
     let prepared = service.prepare(request(&server)).await.unwrap();
     assert_eq!(prepared.authority.client.credentials.id(), "second");
     // What is late does no harm to what is new.
     assert_eq!(service.client.exchange(exchange).await, Err(ExchangeError::ClientRefused));
-    assert_eq!(service.kept.all().len(), 1);
+    assert_eq!(service.kept.registered().len(), 1);
 }
 
 #[tokio::test]

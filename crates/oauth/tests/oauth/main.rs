@@ -2,10 +2,17 @@
 
 #![expect(clippy::unwrap_used, clippy::panic, reason = "the helpers of tests are tests, too")]
 
+mod assertion;
 mod authorize;
 mod discovery;
 mod exchange;
 mod hostile;
+mod leak;
+mod quirks;
+mod refresh;
+mod refused;
 mod registration;
+mod revoke;
+mod step_up;
 mod strict;
 mod support;

@@ -1,36 +1,11 @@
 //! The whole way, against an authorization server that forgives nothing.
 
-use connectors_application::ports::{
-    AuthorizationServer as _, ExchangeError, ExchangeRequest, PrepareRequest, Prepared,
-};
-use connectors_domain::{ClientAuthentication, ClientCredentials, GrantSource, Secret};
+use connectors_application::ports::{AuthorizationServer as _, ExchangeError, PrepareRequest, Prepared};
+use connectors_domain::{ClientAuthentication, ClientCredentials};
 use connectors_oauth::OAuthConfig;
-use connectors_testkit::authorization_server::{
-    AuthMethod, AuthorizationServer, Client, Document, Endpoint, parameter, visit,
-};
-use connectors_testkit::mcp_server::McpServer;
+use connectors_testkit::authorization_server::{AuthMethod, AuthorizationServer, Client, Document, Endpoint};
 
-use crate::support::{CALLBACK, Service, bare, config, request, service, service_with};
-
-/// An MCP server behind an authorization server.
-async fn pair(server: AuthorizationServer) -> (AuthorizationServer, McpServer) {
-    let mcp = bare().await;
-    server.protect(&mcp);
-    (server, mcp)
-}
-
-/// What the user's browser brings back.
-async fn consented(prepared: &Prepared) -> ExchangeRequest {
-    let callback = visit(prepared.authorization_url.expose()).await.unwrap();
-    assert!(callback.starts_with(&prepared.redirect_uri), "{callback}");
-    ExchangeRequest {
-        authority: prepared.authority.clone(),
-        code: Secret::new(parameter(&callback, "code").unwrap()),
-        verifier: prepared.verifier.clone(),
-        redirect_uri: prepared.redirect_uri.clone(),
-        scopes: prepared.scopes.clone(),
-    }
-}
+use crate::support::{CALLBACK, Service, config, consented, issued, pair, request, service, service_with};
 
 /// Goes the whole way.
 async fn connect(service: &Service, server: &AuthorizationServer, request: PrepareRequest) -> Prepared {
@@ -39,8 +14,7 @@ async fn connect(service: &Service, server: &AuthorizationServer, request: Prepa
     let grant = service.client.exchange(consented(&prepared).await).await.unwrap();
     let info = server.token_info(grant.access_token.expose());
     assert!(info.is_some());
-    let GrantSource::Issued(issued) = grant.source else { panic!("nobody supplied it") };
-    assert!(issued.expires_at.is_some());
+    assert!(issued(&grant).expires_at.is_some());
     prepared
 }
 

@@ -1,19 +1,23 @@
 //! Short forms.
 
-use std::collections::{BTreeMap, HashMap};
-use std::sync::{Arc, Mutex};
+use std::collections::BTreeMap;
+use std::sync::Arc;
 
-use async_trait::async_trait;
+use aws_lc_rs::rand::SystemRandom;
+use aws_lc_rs::signature::{ECDSA_P256_SHA256_FIXED_SIGNING, EcdsaKeyPair};
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
 use connectors_application::ports::{
-    AuthorizationServer, PrepareError, PrepareRequest, Prepared, Registration, RegistrationKey, Registrations,
-    Reservation, StoreError,
+    AuthorizationServer as _, ExchangeRequest, PrepareError, PrepareRequest, Prepared, Registrations,
 };
-use connectors_domain::{ClientCredentials, Quirks, ServerUrl};
+use connectors_domain::{
+    ClientCredentials, Grant, GrantSource, IssuedGrant, Quirks, RefreshToken, Scopes, Secret, ServerUrl,
+};
 use connectors_egress::{Egress, Limits, Policy};
-use connectors_oauth::{AuthorizationClient, OAuthConfig};
+use connectors_oauth::{AuthorizationClient, OAuthConfig, SigningKey, client_metadata_document};
+use connectors_testkit::authorization_server::{AuthorizationServer, parameter, visit};
 use connectors_testkit::mcp_server::{McpServer, Reply};
-use connectors_testkit::{ManualClock, SeededEntropy};
-use jiff::Timestamp;
+use connectors_testkit::{ManualClock, MemoryStore, SeededEntropy};
 use serde_json::{Value, json};
 use url::Url;
 
@@ -22,55 +26,10 @@ pub(crate) const PRM: &str = "/.well-known/oauth-protected-resource";
 pub(crate) const AS: &str = "/.well-known/oauth-authorization-server";
 pub(crate) const OPENID: &str = "/.well-known/openid-configuration";
 
-/// Registrations in memory.
-#[derive(Debug, Default)]
-pub(crate) struct Kept(Mutex<HashMap<RegistrationKey, Option<Registration>>>);
-
-impl Kept {
-    pub(crate) fn all(&self) -> Vec<(RegistrationKey, Option<Registration>)> {
-        self.0.lock().unwrap().clone().into_iter().collect()
-    }
-}
-
-#[async_trait]
-impl Registrations for Kept {
-    async fn reserve(&self, key: RegistrationKey, _: Timestamp, _: Timestamp) -> Result<Reservation, StoreError> {
-        let mut kept = self.0.lock().unwrap();
-        Ok(match kept.get(&key) {
-            Some(Some(registration)) => Reservation::Found(registration.clone()),
-            Some(None) => Reservation::Busy,
-            None => {
-                kept.insert(key, None);
-                Reservation::Yours
-            }
-        })
-    }
-
-    async fn keep(&self, key: RegistrationKey, registration: Registration) -> Result<Registration, StoreError> {
-        self.0.lock().unwrap().insert(key, Some(registration.clone()));
-        Ok(registration)
-    }
-
-    async fn release(&self, key: RegistrationKey) -> Result<(), StoreError> {
-        self.0.lock().unwrap().remove(&key);
-        Ok(())
-    }
-
-    async fn forget(&self, key: RegistrationKey, client_id: String) -> Result<(), StoreError> {
-        let mut kept = self.0.lock().unwrap();
-        if kept.get(&key).is_some_and(|kept| {
-            kept.as_ref().is_some_and(|registration| registration.client.credentials.id() == client_id)
-        }) {
-            kept.remove(&key);
-        }
-        Ok(())
-    }
-}
-
 /// The service with its surroundings.
 pub(crate) struct Service {
     pub(crate) client: AuthorizationClient,
-    pub(crate) kept: Arc<Kept>,
+    pub(crate) kept: MemoryStore,
     pub(crate) clock: ManualClock,
 }
 
@@ -81,10 +40,10 @@ pub(crate) fn config() -> OAuthConfig {
 pub(crate) fn service_with(config: OAuthConfig) -> Service {
     let policy = Policy { loopback: true, ..Policy::default() };
     let egress = Egress::new(&policy, &Limits::default(), None).unwrap();
-    let (kept, clock) = (Arc::new(Kept::default()), ManualClock::default());
+    let (kept, clock) = (MemoryStore::new(), ManualClock::default());
     let client = AuthorizationClient::new(
         egress,
-        Arc::clone(&kept) as Arc<dyn Registrations>,
+        Arc::new(kept.clone()) as Arc<dyn Registrations>,
         Arc::new(clock.clone()),
         Arc::new(SeededEntropy::default()),
         config,
@@ -155,6 +114,7 @@ pub(crate) fn request(server: &McpServer) -> PrepareRequest {
         challenges: vec!["Bearer".to_owned()],
         client: None,
         bound_to: None,
+        held: Scopes::default(),
         quirks: Quirks::default(),
     }
 }
@@ -180,4 +140,63 @@ pub(crate) fn paths(server: &McpServer) -> Vec<String> {
 
 pub(crate) fn count(server: &McpServer, path: &str) -> usize {
     paths(server).iter().filter(|asked| *asked == path).count()
+}
+
+/// An MCP server behind an authorization server.
+pub(crate) async fn pair(server: AuthorizationServer) -> (AuthorizationServer, McpServer) {
+    let mcp = bare().await;
+    server.protect(&mcp);
+    (server, mcp)
+}
+
+/// What the user's browser brings back.
+pub(crate) async fn consented(prepared: &Prepared) -> ExchangeRequest {
+    let callback = visit(prepared.authorization_url.expose()).await.unwrap();
+    assert!(callback.starts_with(&prepared.redirect_uri), "{callback}");
+    let code = parameter(&callback, "code").unwrap_or_else(|| panic!("no code in {callback}"));
+    ExchangeRequest {
+        authority: prepared.authority.clone(),
+        code: Secret::new(code),
+        verifier: prepared.verifier.clone(),
+        redirect_uri: prepared.redirect_uri.clone(),
+        scopes: prepared.scopes.clone(),
+    }
+}
+
+/// Goes the whole way to a grant.
+pub(crate) async fn obtain(service: &Service, request: PrepareRequest) -> Grant {
+    let prepared = service.prepare(request).await.unwrap();
+    service.client.exchange(consented(&prepared).await).await.unwrap()
+}
+
+pub(crate) fn issued(grant: &Grant) -> &IssuedGrant {
+    match &grant.source {
+        GrantSource::Issued(issued) => issued,
+        GrantSource::Supplied => panic!("nobody supplied it"),
+    }
+}
+
+pub(crate) fn refresh_token(grant: &Grant) -> &str {
+    issued(grant).refresh_token.as_ref().map(RefreshToken::expose).unwrap()
+}
+
+/// A key that nobody else has.
+pub(crate) fn signing_key() -> SigningKey {
+    let document = EcdsaKeyPair::generate_pkcs8(&ECDSA_P256_SHA256_FIXED_SIGNING, &SystemRandom::new()).unwrap();
+    let body = STANDARD.encode(document);
+    let pem = format!("-----BEGIN PRIVATE KEY-----\n{body}\n-----END PRIVATE KEY-----\n");
+    SigningKey::from_pem(&Secret::new(pem)).unwrap()
+}
+
+/// The URL of the service's metadata document.
+pub(crate) const DOCUMENT: &str = "https://c.example/client.json";
+
+/// A service with a key and a metadata document.
+pub(crate) fn keyed_config() -> OAuthConfig {
+    OAuthConfig { client_metadata_url: Some(DOCUMENT.to_owned()), signing_key: Some(signing_key()), ..config() }
+}
+
+/// The public keys of a service.
+pub(crate) fn public_keys(config: &OAuthConfig) -> Value {
+    client_metadata_document(config).unwrap()["jwks"].clone()
 }

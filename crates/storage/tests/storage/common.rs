@@ -206,7 +206,8 @@ pub(crate) fn created(number: u32) -> Connector {
 
 /// A connector with a grant, a client secret and an offer of wider consent. Each secret holds the word `canary`.
 pub(crate) fn connected(number: u32) -> Connector {
-    let connected = Connected { grant: Some(grant(number)), server: server(), wider: Some(attempt(number)) };
+    let (grant, wider) = (Some(grant(number)), Some(attempt(number)));
+    let connected = Connected { grant, server: server(), since: connectors_domain::Revision::FIRST, wider };
     Connector { client: client(number), state: ConnectorState::Connected(connected), ..created(number) }
 }
 
@@ -232,9 +233,11 @@ pub(crate) fn grant(number: u32) -> Grant {
         source: GrantSource::Issued(IssuedGrant {
             authority: authority(),
             refresh_token: Some(RefreshToken::new(format!("canary-refresh-{number}")).unwrap()),
+            obtained_at: now(),
             expires_at: Some(now()),
             scopes: Scopes::parse("read"),
             generation: 3,
+            step_ups: 0,
         }),
     }
 }
@@ -268,6 +271,7 @@ fn attempt(number: u32) -> AuthorizationAttempt {
         authorization_url: Secret::new(format!("https://as.example/authorize?state=canary-state-{number}")),
         redirect_uri: "http://localhost/callback".to_owned(),
         scopes: Scopes::parse("read write"),
+        step_ups: 0,
         redirect_url: None,
         expires_at: now() + Duration::from_mins(10),
     }

@@ -1,4 +1,4 @@
-//! Both databases hold to the contract of the port.
+//! Both databases hold to the contracts of the ports.
 
 mod sqlite {
     use connectors_testkit::contract::Subject;
@@ -11,6 +11,22 @@ mod sqlite {
     }
 
     connectors_testkit::connectors_contract!(store);
+
+    mod renewals {
+        connectors_testkit::renewals_contract!(super::store);
+    }
+
+    mod agenda {
+        connectors_testkit::agenda_contract!(super::store);
+    }
+
+    mod revocations {
+        connectors_testkit::revocations_contract!(super::store);
+    }
+
+    mod registrations {
+        connectors_testkit::registrations_contract!(super::store);
+    }
 }
 
 mod postgres {
@@ -24,4 +40,24 @@ mod postgres {
     }
 
     connectors_testkit::connectors_contract!(store);
+
+    mod renewals {
+        connectors_testkit::renewals_contract!(super::store);
+    }
+
+    mod agenda {
+        connectors_testkit::agenda_contract!(super::store);
+    }
+
+    mod revocations {
+        connectors_testkit::revocations_contract!(super::store);
+    }
+
+    mod changes {
+        connectors_testkit::changes_contract!(super::store);
+    }
+
+    mod registrations {
+        connectors_testkit::registrations_contract!(super::store);
+    }
 }

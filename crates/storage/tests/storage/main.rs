@@ -9,6 +9,8 @@
     reason = "helpers of tests are tests, which clippy does not know of integration tests"
 )]
 
+mod background;
+mod changes;
 mod check;
 mod common;
 mod contention;
@@ -20,5 +22,7 @@ mod keys;
 mod migrations;
 mod outages;
 mod registrations;
+mod reseal;
 mod sealing;
 mod tls;
+mod upgrade;

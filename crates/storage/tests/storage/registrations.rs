@@ -1,4 +1,4 @@
-//! Registrations: one for each issuer and redirect URI, made by one at a time, sealed.
+//! Registrations, beyond the contract: sealed, and with the key that they need.
 
 use std::time::Duration;
 
@@ -11,14 +11,7 @@ use crate::common::{Database, now, on_both, ring};
 
 const MINUTE: Duration = Duration::from_mins(1);
 
-on_both!(
-    one_of_many_registers_and_all_share_it,
-    a_reservation_ends_with_its_time_or_is_given_up,
-    what_was_kept_first_stays,
-    a_registration_is_forgotten_by_its_client_id,
-    a_secret_lies_sealed_in_its_own_row_only,
-    a_key_that_a_registration_needs_is_not_forgotten,
-);
+on_both!(a_secret_lies_sealed_in_its_own_row_only, a_key_that_a_registration_needs_is_not_forgotten,);
 
 fn key(issuer: &str) -> RegistrationKey {
     RegistrationKey { issuer: Issuer::new(issuer), redirect_uri: "http://127.0.0.1/callback".to_owned() }
@@ -36,61 +29,6 @@ fn registration(id: &str) -> Registration {
 
 fn later(minutes: u32) -> Timestamp {
     now() + MINUTE * minutes
-}
-
-async fn one_of_many_registers_and_all_share_it(database: Database) {
-    let store = database.open().await;
-    let reservations: Vec<_> = (0..20)
-        .map(|_| {
-            let store = store.clone();
-            tokio::spawn(async move { store.reserve(key("https://as"), now(), later(1)).await.unwrap() })
-        })
-        .collect();
-    let mut yours = 0;
-    for reservation in reservations {
-        match reservation.await.unwrap() {
-            Reservation::Yours => yours += 1,
-            Reservation::Busy => {}
-            Reservation::Found(_) => panic!("nobody has registered yet"),
-        }
-    }
-    assert_eq!(yours, 1);
-    // Another issuer's is another one.
-    assert_eq!(store.reserve(key("https://as/"), now(), later(1)).await.unwrap(), Reservation::Yours);
-    assert_eq!(store.keep(key("https://as"), registration("one")).await.unwrap(), registration("one"));
-    let found = store.reserve(key("https://as"), now(), later(1)).await.unwrap();
-    assert_eq!(found, Reservation::Found(registration("one")));
-}
-
-async fn a_reservation_ends_with_its_time_or_is_given_up(database: Database) {
-    let store = database.open().await;
-    let reserve = |at| store.reserve(key("https://as"), at, at + MINUTE);
-    assert_eq!(reserve(now()).await.unwrap(), Reservation::Yours);
-    assert_eq!(reserve(later(1) - Duration::from_micros(1)).await.unwrap(), Reservation::Busy);
-    assert_eq!(reserve(later(1)).await.unwrap(), Reservation::Yours);
-    store.release(key("https://as")).await.unwrap();
-    assert_eq!(reserve(now()).await.unwrap(), Reservation::Yours);
-    store.keep(key("https://as"), registration("one")).await.unwrap();
-    // What is there is not given up.
-    store.release(key("https://as")).await.unwrap();
-    assert_eq!(reserve(later(9)).await.unwrap(), Reservation::Found(registration("one")));
-}
-
-async fn what_was_kept_first_stays(database: Database) {
-    let store = database.open().await;
-    // Also without a reservation: its holder was slower than its time.
-    assert_eq!(store.keep(key("https://as"), registration("one")).await.unwrap(), registration("one"));
-    assert_eq!(store.keep(key("https://as"), registration("two")).await.unwrap(), registration("one"));
-}
-
-async fn a_registration_is_forgotten_by_its_client_id(database: Database) {
-    let store = database.open().await;
-    store.keep(key("https://as"), registration("one")).await.unwrap();
-    store.forget(key("https://as"), "another".to_owned()).await.unwrap();
-    let reserve = || store.reserve(key("https://as"), now(), later(1));
-    assert_eq!(reserve().await.unwrap(), Reservation::Found(registration("one")));
-    store.forget(key("https://as"), "one".to_owned()).await.unwrap();
-    assert_eq!(reserve().await.unwrap(), Reservation::Yours);
 }
 
 async fn a_secret_lies_sealed_in_its_own_row_only(database: Database) {

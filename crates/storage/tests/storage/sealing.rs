@@ -29,6 +29,9 @@ async fn no_secret_lies_open(database: Database) {
     let third = connected(3);
     store.insert(third.clone(), PLENTY).await.unwrap();
     store.update(third.apply(Event::DisconnectRequested, now()).unwrap().connector).await.unwrap();
+    // And so does one whose grant waits for its revocation.
+    store.insert(connected(4), PLENTY).await.unwrap();
+    store.remove(owner(), connected(4).id).await.unwrap();
 
     let (stored, hex) = match &database {
         Database::Sqlite(directory) => {
@@ -38,7 +41,7 @@ async fn no_secret_lies_open(database: Database) {
         }
         Database::Postgres(_) => {
             let mut lines = Vec::new();
-            for table in ["connectors", "owners", "sealing_keys"] {
+            for table in ["connectors", "owners", "sealing_keys", "revocations"] {
                 lines.extend(database.texts(&format!("SELECT t::text FROM {table} t")).await);
             }
             (lines.concat().into_bytes(), true)

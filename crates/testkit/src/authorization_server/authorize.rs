@@ -21,6 +21,7 @@ pub(super) struct Authorization {
     challenge: Option<String>,
     resource: Option<String>,
     scopes: Vec<String>,
+    offline: bool,
 }
 
 /// Where the browser is sent back to.
@@ -92,14 +93,17 @@ fn read(state: &State, issuer: &str, request: &Request) -> Result<Authorization,
     }
     let owned = |name: &str| form.get(name).map(str::to_owned);
     let (challenge, resource) = (owned("code_challenge"), owned("resource"));
-    Ok(Authorization { client_id: client_id.to_owned(), back, challenge, resource, scopes })
+    let wanted = state.settings.offline_parameter.as_ref();
+    let offline = wanted.is_none_or(|(name, value)| form.get(name) == Some(value));
+    Ok(Authorization { client_id: client_id.to_owned(), back, challenge, resource, scopes, offline })
 }
 
 impl Authorization {
     /// Sends the browser back with a code.
     pub(super) fn grant(&self, state: &mut State, issuer: &str) -> Reply {
         let (client_id, resource) = (self.client_id.clone(), self.resource.clone());
-        state.grants.push(Grant { client_id, resource, scopes: self.scopes.clone(), revoked: false });
+        let grant = Grant { offline: self.offline, ..Grant::new(client_id, resource, self.scopes.clone()) };
+        state.grants.push(grant);
         let grant = state.grants.len() - 1;
         let code = state.unique("code");
         let (redirect_uri, challenge) = (self.back.redirect_uri.clone(), self.challenge.clone());

@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 use url::Url;
 
 use super::{
-    AuthMethod,
+    AuthMethod, assertions,
     form::{Form, Refusal, answer, is_absolute},
     state::State,
 };
@@ -20,8 +20,10 @@ pub struct Client {
     pub id: String,
     /// How it authenticates; no other way is accepted.
     pub method: AuthMethod,
-    /// Its secret; for [`AuthMethod::None`] there is none.
+    /// Its secret, for [`AuthMethod::Basic`] and [`AuthMethod::Post`].
     pub secret: Option<String>,
+    /// Its public keys (RFC 7517), for [`AuthMethod::PrivateKey`].
+    pub jwks: Option<Value>,
     /// Where codes may be sent: compared as strings.
     pub redirect_uris: Vec<String>,
     /// Whether it may use refresh tokens.
@@ -32,7 +34,7 @@ impl Client {
     /// A public client.
     pub fn public(id: impl Into<String>, redirect_uri: impl Into<String>) -> Self {
         let redirect_uris = vec![redirect_uri.into()];
-        Self { id: id.into(), method: AuthMethod::None, secret: None, redirect_uris, refresh: true }
+        Self { id: id.into(), method: AuthMethod::None, secret: None, jwks: None, redirect_uris, refresh: true }
     }
 
     /// A client with a secret.
@@ -43,6 +45,11 @@ impl Client {
         redirect_uri: impl Into<String>,
     ) -> Self {
         Self { method, secret: Some(secret.into()), ..Self::public(id, redirect_uri) }
+    }
+
+    /// A client with keys.
+    pub fn keyed(id: impl Into<String>, jwks: Value, redirect_uri: impl Into<String>) -> Self {
+        Self { method: AuthMethod::PrivateKey, jwks: Some(jwks), ..Self::public(id, redirect_uri) }
     }
 }
 
@@ -112,8 +119,13 @@ fn registered(
     if response_types != ["code"] {
         return Err(invalid("response_types"));
     }
+    let jwks = document.get("jwks").filter(|_| method == AuthMethod::PrivateKey).cloned();
+    let keyed = jwks.as_ref().and_then(|jwks| jwks["keys"].as_array()).is_some_and(|keys| !keys.is_empty());
+    if method == AuthMethod::PrivateKey && !keyed {
+        return Err(invalid("jwks"));
+    }
     let id = state.unique("client");
-    let secret = (method != AuthMethod::None).then(|| state.unique("secret"));
+    let secret = matches!(method, AuthMethod::Basic | AuthMethod::Post).then(|| state.unique("secret"));
     let management_token = state.unique("registration");
     let mut body = document.clone();
     let mut put = |name: &str, value: Value| body.insert(name.to_owned(), value);
@@ -131,7 +143,7 @@ fn registered(
     put("registration_client_uri", json!(format!("{endpoint}/{id}")));
     let secret_ends = state.settings.secret_lifetime.filter(|_| secret.is_some()).map(|life| Instant::now() + life);
     let refresh = grant_types.iter().any(|grant| grant == "refresh_token");
-    let client = Client { id: id.clone(), method, secret, redirect_uris, refresh };
+    let client = Client { id: id.clone(), method, secret, jwks, redirect_uris, refresh };
     let registered = Registered { client, secret_ends, management_token: Some(management_token) };
     state.clients.insert(id, registered);
     Ok(body.into())
@@ -153,9 +165,27 @@ pub(super) fn deregister(state: &mut State, request: &Request, id: &str) -> Repl
 }
 
 /// Which client this is, as section 2.3 of RFC 6749 and its registration have it.
-pub(super) fn authenticate(state: &State, request: &Request, form: &Form) -> Result<Client, Refusal> {
+pub(super) fn authenticate(state: &mut State, issuer: &str, request: &Request, form: &Form) -> Result<Client, Refusal> {
     let header = request.header("authorization");
     let fail = |what: &str| Refusal { challenge: header.is_some(), ..Refusal::new("invalid_client", what) };
+    if let Some(assertion) = form.get("client_assertion") {
+        if header.is_some() || form.get("client_secret").is_some() {
+            return Err(Refusal::new("invalid_request", "two ways to authenticate in one request"));
+        }
+        if form.get("client_assertion_type") != Some(assertions::TYPE) {
+            return Err(Refusal::new("invalid_request", "client_assertion_type"));
+        }
+        let id = assertions::subject(assertion).ok_or_else(|| fail("the assertion is of nobody"))?;
+        if form.get("client_id").is_some_and(|named| named != id) {
+            return Err(Refusal::new("invalid_request", "two clients in one request"));
+        }
+        let client = state.clients.get(&id).ok_or_else(|| fail("unknown client"))?.client.clone();
+        if client.method != AuthMethod::PrivateKey {
+            return Err(fail("an assertion is not how this client authenticates"));
+        }
+        assertions::check(state, issuer, &client, assertion).map_err(fail)?;
+        return Ok(client);
+    }
     let (id, secret, method) = match (header, form.get("client_id"), form.get("client_secret")) {
         (Some(header), id, None) => {
             let (basic, secret) = read_basic(header).ok_or_else(|| fail("cannot read Authorization"))?;
@@ -216,7 +246,7 @@ fn is_redirect(uri: &str, kind: &str) -> bool {
 }
 
 #[expect(clippy::disallowed_methods, reason = "RFC 7591 has seconds since 1970, and no test decides them")]
-fn seconds_since_1970(from_now: Duration) -> u64 {
+pub(super) fn seconds_since_1970(from_now: Duration) -> u64 {
     let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
     (now + from_now).as_secs()
 }

@@ -3,7 +3,7 @@
 use serde_json::{Map, Value, json};
 
 use super::{
-    Document, Iss,
+    AuthMethod, Document, Iss,
     state::{State, override_members},
 };
 
@@ -33,6 +33,10 @@ pub(super) fn document(state: &State, issuer: &str, document: Document) -> Value
     put("grant_types_supported", json!(["authorization_code", "refresh_token"]));
     put("token_endpoint_auth_methods_supported", json!(methods));
     put("revocation_endpoint_auth_methods_supported", json!(methods));
+    if settings.auth_methods.contains(&AuthMethod::PrivateKey) {
+        put("token_endpoint_auth_signing_alg_values_supported", json!(["ES256"]));
+        put("revocation_endpoint_auth_signing_alg_values_supported", json!(["ES256"]));
+    }
     put("code_challenge_methods_supported", json!(["S256"]));
     put("authorization_response_iss_parameter_supported", json!(settings.iss != Iss::Missing));
     if !settings.scopes.is_empty() {

@@ -25,9 +25,10 @@
 //! # }
 //! ```
 //!
-//! It is no reference server: it knows no users, sessions, ID tokens, signed tokens or `private_key_jwt`, fetches no client
-//! metadata document (a test adds the client under its URL), and speaks neither TLS nor HTTP/2.
+//! It is no reference server: it knows no users, sessions, ID tokens or signed tokens, fetches no client metadata document (a
+//! test adds the client under its URL), and speaks neither TLS nor HTTP/2.
 
+mod assertions;
 mod authorize;
 mod browser;
 mod clients;
@@ -52,7 +53,7 @@ pub use self::{
     browser::{Page, get, parameter, visit},
     clients::Client,
     settings::{AuthMethod, Consent, Document, ExpiresIn, Iss, Rotation, Settings},
-    state::{Counters, Issued, TokenInfo},
+    state::{Counters, GrantInfo, Issued, TokenInfo},
 };
 pub use crate::wire::{
     behaviour::{Behaviour, Hold, Step},
@@ -282,7 +283,7 @@ impl AuthorizationServer {
         }
         let scopes: Vec<_> = scopes.iter().map(|&scope| scope.to_owned()).collect();
         let (client_id, resource) = (client_id.to_owned(), resource.map(str::to_owned));
-        state.grants.push(state::Grant { client_id, resource, scopes: scopes.clone(), revoked: false });
+        state.grants.push(state::Grant::new(client_id, resource, scopes.clone()));
         let grant = state.grants.len() - 1;
         let access_token = state.new_access(grant, scopes);
         let refresh_token = state.refreshable(grant).then(|| state.new_refresh(grant));
@@ -295,6 +296,22 @@ impl AuthorizationServer {
     /// What the server did.
     pub fn counters(&self) -> Counters {
         self.shared.lock().counters
+    }
+
+    /// What became of every consent, in the order in which they were given.
+    pub fn grants(&self) -> Vec<GrantInfo> {
+        self.shared.lock().grants.iter().map(state::Grant::info).collect()
+    }
+
+    /// What became of the consent that a token goes back to, good or spent; `None` when the token is unknown, or was an
+    /// access token and is forgotten.
+    pub fn grant_of(&self, token: &str) -> Option<GrantInfo> {
+        self.shared.lock().grant_of(token).map(state::Grant::info)
+    }
+
+    /// What its clock shows, in seconds since 1970: client assertions are judged by it.
+    pub fn seconds(&self) -> u64 {
+        clients::seconds_since_1970(Duration::ZERO)
     }
 
     /// All requests, in the order in which they were complete, whether served or scripted.
@@ -481,8 +498,8 @@ impl Service for Shared {
                     Answer::Later(decision)
                 }
             },
-            "/token" => token::token(&mut state, request).into(),
-            "/revoke" => token::revoke(&mut state, request).into(),
+            "/token" => token::token(&mut state, &self.issuer, request).into(),
+            "/revoke" => token::revoke(&mut state, &self.issuer, request).into(),
             "/register" if state.settings.registration => {
                 let endpoint = format!("{}/register", self.issuer);
                 clients::register(&mut state, &endpoint, request, json).into()

@@ -18,7 +18,8 @@ pub struct Settings {
     pub metadata: BTreeMap<String, Option<Value>>,
     /// Whether clients can register.
     pub registration: bool,
-    /// How clients may authenticate, and so what can be registered.
+    /// How clients may authenticate, and so what can be registered. Keys are for those who ask for them: see
+    /// [`AuthMethod::PrivateKey`].
     pub auth_methods: Vec<AuthMethod>,
     /// For how long a registered secret is good; `None` is for ever.
     pub secret_lifetime: Option<Duration>,
@@ -38,6 +39,11 @@ pub struct Settings {
     pub rotation: Rotation,
     /// Whether refresh tokens are for those only who asked for the scope `offline_access`.
     pub offline_access: bool,
+    /// A parameter of the authorization request without which there is no refresh token, as `access_type=offline` at
+    /// Google.
+    pub offline_parameter: Option<(String, String)>,
+    /// Whether access tokens can be revoked; where they cannot, that is an `unsupported_token_type`.
+    pub revoke_access_tokens: bool,
     /// For how long a spent refresh token is still good, so that a lost answer can be asked for again.
     pub grace: Duration,
     /// For how long a code is good.
@@ -69,6 +75,8 @@ impl Default for Settings {
             scopes: Vec::new(),
             rotation: Rotation::Rotate,
             offline_access: false,
+            offline_parameter: None,
+            revoke_access_tokens: true,
             grace: Duration::ZERO,
             code_lifetime: Duration::from_mins(1),
             token_lifetime: Duration::from_hours(1),
@@ -99,6 +107,8 @@ pub enum AuthMethod {
     Basic,
     /// `client_secret_post`.
     Post,
+    /// `private_key_jwt`: an assertion (RFC 7523) with ES256, its issuer as the only audience, good once.
+    PrivateKey,
 }
 
 impl AuthMethod {
@@ -108,11 +118,12 @@ impl AuthMethod {
             Self::None => "none",
             Self::Basic => "client_secret_basic",
             Self::Post => "client_secret_post",
+            Self::PrivateKey => "private_key_jwt",
         }
     }
 
     pub(super) fn named(name: &str) -> Option<Self> {
-        [Self::None, Self::Basic, Self::Post].into_iter().find(|method| method.name() == name)
+        [Self::None, Self::Basic, Self::Post, Self::PrivateKey].into_iter().find(|method| method.name() == name)
     }
 }
 

@@ -2,7 +2,7 @@
 //! back to one consent.
 
 use std::{
-    collections::HashMap,
+    collections::{HashMap, HashSet},
     hash::{BuildHasher as _, Hasher as _, RandomState},
     time::Instant,
 };
@@ -73,12 +73,51 @@ pub struct Issued {
     pub refresh_token: Option<String>,
 }
 
+/// What became of one consent: of one connector, where each has its own.
+#[derive(Clone, Debug, Eq, PartialEq)]
+#[non_exhaustive]
+pub struct GrantInfo {
+    /// The client that has it.
+    pub client_id: String,
+    /// The resource for which it is good.
+    pub resource: Option<String>,
+    /// Its scopes.
+    pub scopes: Vec<String>,
+    /// How often it was refreshed, those within the grace window included.
+    pub refreshes: u64,
+    /// How often a spent refresh token of it was shown after the grace window.
+    pub reuses: u64,
+    /// Whether it has ended.
+    pub revoked: bool,
+}
+
 #[derive(Debug)]
 pub(super) struct Grant {
     pub(super) client_id: String,
     pub(super) resource: Option<String>,
     pub(super) scopes: Vec<String>,
+    /// Whether the request had what refresh tokens need.
+    pub(super) offline: bool,
+    pub(super) refreshes: u64,
+    pub(super) reuses: u64,
     pub(super) revoked: bool,
+}
+
+impl Grant {
+    pub(super) fn new(client_id: String, resource: Option<String>, scopes: Vec<String>) -> Self {
+        Self { client_id, resource, scopes, offline: true, refreshes: 0, reuses: 0, revoked: false }
+    }
+
+    pub(super) fn info(&self) -> GrantInfo {
+        GrantInfo {
+            client_id: self.client_id.clone(),
+            resource: self.resource.clone(),
+            scopes: self.scopes.clone(),
+            refreshes: self.refreshes,
+            reuses: self.reuses,
+            revoked: self.revoked,
+        }
+    }
 }
 
 #[derive(Debug)]
@@ -112,6 +151,8 @@ pub(super) struct State {
     pub(super) grants: Vec<Grant>,
     pub(super) access: HashMap<String, Access>,
     pub(super) refresh: HashMap<String, Refresh>,
+    /// The ids of client assertions that were used.
+    pub(super) assertions: HashSet<String>,
     /// Browsers that wait for consent.
     pub(super) asked: Vec<(oneshot::Sender<Reply>, Authorization)>,
     names: u64,
@@ -128,6 +169,7 @@ impl State {
             grants: Vec::new(),
             access: HashMap::new(),
             refresh: HashMap::new(),
+            assertions: HashSet::new(),
             asked: Vec::new(),
             names: 0,
             chance: RandomState::new(),
@@ -154,6 +196,13 @@ impl State {
         Some(TokenInfo { client_id, resource, scopes: access.scopes.clone() })
     }
 
+    /// The grant of any token that was ever issued, unless it was an access token and is revoked.
+    pub(super) fn grant_of(&self, token: &str) -> Option<&Grant> {
+        let access = self.access.get(token).map(|access| access.grant);
+        let grant = access.or_else(|| self.refresh.get(token).map(|refresh| refresh.grant))?;
+        self.grants.get(grant)
+    }
+
     pub(super) fn revoke_grants_of(&mut self, client_id: &str) {
         for grant in self.grants.iter_mut().filter(|grant| grant.client_id == client_id) {
             grant.revoked = true;
@@ -165,7 +214,7 @@ impl State {
         let grant = &self.grants[grant];
         let may = self.clients.get(&grant.client_id).is_some_and(|registered| registered.client.refresh);
         let asked = !self.settings.offline_access || grant.scopes.iter().any(|scope| scope == "offline_access");
-        may && asked && self.settings.rotation != Rotation::Never
+        may && asked && grant.offline && self.settings.rotation != Rotation::Never
     }
 
     pub(super) fn new_access(&mut self, grant: usize, scopes: Vec<String>) -> String {

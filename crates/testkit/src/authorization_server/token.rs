@@ -14,8 +14,8 @@ use super::{
 };
 use crate::wire::{reply::Reply, request::Request};
 
-pub(super) fn token(state: &mut State, request: &Request) -> Reply {
-    match tokens(state, request) {
+pub(super) fn token(state: &mut State, issuer: &str, request: &Request) -> Reply {
+    match tokens(state, issuer, request) {
         Ok(body) => answer(200, &body),
         Err(refusal) => {
             state.counters.refusals += 1;
@@ -24,19 +24,19 @@ pub(super) fn token(state: &mut State, request: &Request) -> Reply {
     }
 }
 
-fn tokens(state: &mut State, request: &Request) -> Result<Value, Refusal> {
+fn tokens(state: &mut State, issuer: &str, request: &Request) -> Result<Value, Refusal> {
     let form = posted(request)?;
     match form.get("grant_type") {
         Some("authorization_code") => {
             state.counters.code_requests += 1;
-            let client = authenticate(state, request, &form)?;
+            let client = authenticate(state, issuer, request, &form)?;
             let answer = exchange(state, &client, &form)?;
             state.counters.exchanges += 1;
             Ok(answer)
         }
         Some("refresh_token") => {
             state.counters.refresh_requests += 1;
-            let client = authenticate(state, request, &form)?;
+            let client = authenticate(state, issuer, request, &form)?;
             let answer = refresh(state, &client, &form)?;
             state.counters.refreshes += 1;
             Ok(answer)
@@ -98,6 +98,7 @@ fn refresh(state: &mut State, client: &Client, form: &Form) -> Result<Value, Ref
     let graced = token.spent.is_some();
     if token.spent.is_some_and(|spent| spent.elapsed() >= state.settings.grace) {
         state.counters.reuses += 1;
+        grant.reuses += 1;
         grant.revoked = true;
         return Err(invalid("the refresh token was used before"));
     }
@@ -112,6 +113,7 @@ fn refresh(state: &mut State, client: &Client, form: &Form) -> Result<Value, Ref
     if !scopes.iter().all(|scope| grant.scopes.contains(scope)) {
         return Err(Refusal::new("invalid_scope", "wider than what was granted"));
     }
+    grant.refreshes += 1;
     let grant = token.grant;
     let next = match state.settings.rotation {
         Rotation::Rotate => {
@@ -126,17 +128,17 @@ fn refresh(state: &mut State, client: &Client, form: &Form) -> Result<Value, Ref
 }
 
 /// RFC 7009: a refresh token takes its grant along, and one that is unknown is revoked already.
-pub(super) fn revoke(state: &mut State, request: &Request) -> Reply {
+pub(super) fn revoke(state: &mut State, issuer: &str, request: &Request) -> Reply {
     state.counters.revocation_requests += 1;
-    match revoked(state, request) {
+    match revoked(state, issuer, request) {
         Ok(()) => Reply::new(200),
         Err(refusal) => refusal.reply(),
     }
 }
 
-fn revoked(state: &mut State, request: &Request) -> Result<(), Refusal> {
+fn revoked(state: &mut State, issuer: &str, request: &Request) -> Result<(), Refusal> {
     let form = posted(request)?;
-    let client = authenticate(state, request, &form)?;
+    let client = authenticate(state, issuer, request, &form)?;
     let name = form.get("token").ok_or_else(|| Refusal::new("invalid_request", "token is missing"))?;
     let refresh = state.refresh.get(name).map(|token| (token.grant, token.spent.is_none()));
     let access = state.access.get(name).map(|token| (token.grant, token.ends > Instant::now()));
@@ -144,6 +146,9 @@ fn revoked(state: &mut State, request: &Request) -> Result<(), Refusal> {
     let grant = &mut state.grants[number];
     if grant.client_id != client.id {
         return Err(Refusal::new("unauthorized_client", "the token of another client"));
+    }
+    if refresh.is_none() && !state.settings.revoke_access_tokens {
+        return Err(Refusal::new("unsupported_token_type", "access tokens cannot be revoked"));
     }
     state.counters.revocations += u64::from(live && !grant.revoked);
     if refresh.is_some() {

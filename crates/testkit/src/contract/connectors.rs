@@ -326,6 +326,7 @@ async fn round_trip(store: &Store, first: Connector, second: Connector) -> Resul
         client: second.client,
         metadata: second.metadata,
         updated_at: second.updated_at,
+        due_at: second.due_at,
         ..first.clone()
     };
     let stored = store.update(changed.clone()).await.unwrap();
@@ -480,6 +481,7 @@ fn awaiting(connector: Connector) -> Connector {
         authorization_url: Secret::new("https://as.example/authorize?state=s"),
         redirect_uri: "http://localhost/callback".to_owned(),
         scopes: Scopes::parse("read"),
+        step_ups: 0,
         redirect_url: None,
         expires_at: now() + Duration::from_mins(10),
     };

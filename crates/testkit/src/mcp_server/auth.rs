@@ -108,6 +108,10 @@ impl Gate {
         self.lock().revoke_after = Some(requests);
     }
 
+    pub(super) fn open_method(&self, method: &str) {
+        self.lock().open_methods.push(method.to_owned());
+    }
+
     pub(super) fn challenge(&self, challenge: Option<String>) {
         self.lock().challenge = challenge;
     }

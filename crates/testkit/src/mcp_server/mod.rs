@@ -293,6 +293,11 @@ impl McpServer {
         self.shared.gate.accept(token);
     }
 
+    /// Messages with this JSON-RPC method need no token from now on.
+    pub fn open_method(&self, method: &str) {
+        self.shared.gate.open_method(method);
+    }
+
     /// The token is good no longer; has no effect on [`Auth::verified_by`].
     pub fn revoke_token(&self, token: &str) {
         self.shared.gate.revoke(token);
