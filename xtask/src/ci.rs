@@ -8,7 +8,7 @@ use xshell::cmd;
 
 use crate::support::count::Count;
 use crate::support::workspace;
-use crate::{deny, docs, interop, layers, test, tree};
+use crate::{deny, docs, interop, layers, prove, test, tree};
 
 /// A step is given the count of tests, to add its own.
 type Step = (&'static str, fn(&mut Count) -> anyhow::Result<()>);
@@ -23,6 +23,11 @@ const STEPS: &[Step] = &[
     ("test", |count| {
         let outcome = test::run(&test::Arguments::default())?;
         *count += outcome.count;
+        outcome.into_result()
+    }),
+    ("prove", |count| {
+        let outcome = prove::short()?;
+        *count += outcome.count();
         outcome.into_result()
     }),
     ("interop", |count| {

@@ -34,7 +34,8 @@ pub(crate) struct Arguments {
 
 struct Case {
     name: &'static str,
-    server: Server,
+    /// `None` where the peer brings servers of its own.
+    server: Option<Server>,
     driver: Driver,
     limit: Duration,
 }
@@ -48,7 +49,12 @@ enum Driver {
     Browser(&'static str),
     /// The conformance suite on the server directly and through a connector, and the comparison of the two.
     Conformance,
+    /// A set of the conformance suite's client scenarios, with the service as the client.
+    Scenarios(&'static str),
 }
+
+/// Much more than the cases with OAuth need on a busy machine.
+const OAUTH_LIMIT: Duration = Duration::from_mins(2);
 
 const fn mcp(
     name: &'static str,
@@ -57,8 +63,19 @@ const fn mcp(
     script: &'static str,
     only: Option<(&'static str, &'static str)>,
 ) -> Case {
-    Case { name, server, driver: Driver::Mcp(interpreter, script, only), limit: Duration::from_mins(5) }
+    Case { name, server: Some(server), driver: Driver::Mcp(interpreter, script, only), limit: Duration::from_mins(5) }
 }
+
+const fn scenarios(name: &'static str, set: &'static str) -> Case {
+    Case { name, server: None, driver: Driver::Scenarios(set), limit: Duration::from_mins(6) }
+}
+
+// The client id that the suite expects where a server takes metadata documents. Some of its servers end when the last
+// connection to them does.
+const SCENARIO_SETTINGS: &[(&str, &str)] = &[
+    ("OAUTH__CLIENT_METADATA_URL", "https://conformance-test.local/client-metadata.json"),
+    ("EGRESS__IDLE_TIMEOUT", "1"),
+];
 
 // server-everything is of the legacy era.
 const LEGACY: Option<(&str, &str)> = Some(("MCP_ERAS", "legacy,auto"));
@@ -76,40 +93,73 @@ const CASES: &[Case] = &[
     mcp("inspector-reference", Server::Reference, Interpreter::Bash, "inspector.sh", None),
     Case {
         name: "agentstack-fastmcp",
-        server: Server::Fastmcp,
+        server: Some(Server::Fastmcp),
         driver: Driver::Api(Interpreter::AgentStackPython, "agentstack_client.py"),
         limit: Duration::from_mins(5),
     },
     Case {
         name: "agentstack-reference",
-        server: Server::Reference,
+        server: Some(Server::Reference),
         driver: Driver::Api(Interpreter::AgentStackPython, "agentstack_client.py"),
         limit: Duration::from_mins(5),
     },
     Case {
+        name: "agentstack-oauth-fastmcp",
+        server: Some(Server::FastmcpOAuth),
+        driver: Driver::Api(Interpreter::AgentStackPython, "agentstack_client.py"),
+        limit: OAUTH_LIMIT,
+    },
+    Case {
+        name: "agentstack-oauth-oidc",
+        server: Some(Server::OidcProvider),
+        driver: Driver::Api(Interpreter::AgentStackPython, "agentstack_client.py"),
+        limit: OAUTH_LIMIT,
+    },
+    Case {
+        name: "oauth-fastmcp",
+        server: Some(Server::FastmcpOAuth),
+        driver: Driver::Api(Interpreter::Node, "oauth/flow.mjs"),
+        limit: OAUTH_LIMIT,
+    },
+    Case {
+        name: "oauth-oidc",
+        server: Some(Server::OidcProvider),
+        driver: Driver::Api(Interpreter::Node, "oauth/flow.mjs"),
+        limit: OAUTH_LIMIT,
+    },
+    Case {
+        name: "oauth-oidc-browser",
+        server: Some(Server::OidcProvider),
+        driver: Driver::Browser("oauth/browser.mjs"),
+        limit: OAUTH_LIMIT,
+    },
+    Case {
         name: "console-everything",
-        server: Server::Everything,
+        server: Some(Server::Everything),
         driver: Driver::Browser("console/console.mjs"),
         limit: Duration::from_mins(5),
     },
     Case {
         name: "console-reference",
-        server: Server::Reference,
+        server: Some(Server::Reference),
         driver: Driver::Browser("console/console.mjs"),
         limit: Duration::from_mins(5),
     },
     Case {
         name: "schemathesis",
-        server: Server::Reference,
+        server: Some(Server::Reference),
         driver: Driver::Api(Interpreter::Bash, "schemathesis.sh"),
         limit: Duration::from_mins(5),
     },
     Case {
         name: "conformance",
-        server: Server::Reference,
+        server: Some(Server::Reference),
         driver: Driver::Conformance,
         limit: Duration::from_mins(15),
     },
+    scenarios("scenarios-backcompat", "backcompat"),
+    scenarios("scenarios-2025-11-25", "2025-11-25"),
+    scenarios("scenarios-2026-07-28", "2026-07-28"),
 ];
 
 /// What the cases came to.
@@ -141,14 +191,16 @@ impl Outcome {
         println!();
         for (name, result, took) in &self.results {
             let outcome = if result.is_ok() { "ok" } else { "FAILED" };
-            println!("{name:<24}{outcome:<8}{:>8.1} s", took.as_secs_f64());
+            println!("{name:<26}{outcome:<8}{:>8.1} s", took.as_secs_f64());
         }
     }
 }
 
 pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<Outcome> {
     let named = |case: &&Case| arguments.only.is_empty() || arguments.only.iter().any(|part| case.name.contains(part));
-    let possible = |case: &&Case| !arguments.direct || !matches!(case.driver, Driver::Api(..) | Driver::Browser(_));
+    let without_service =
+        |case: &Case| !matches!(case.driver, Driver::Api(..) | Driver::Browser(_) | Driver::Scenarios(_));
+    let possible = |case: &&Case| !arguments.direct || without_service(case);
     let cases: Vec<_> = CASES.iter().filter(named).filter(possible).collect();
     if arguments.list {
         for case in cases {
@@ -182,9 +234,13 @@ impl Case {
     fn run(&self, peers: &Peers, connectors: Option<&Path>, logs: &Path) -> anyhow::Result<()> {
         remove_directory(logs)?;
         let data = Scratch::new(logs.join("data"))?;
-        let (_server, server_url) = peers.start(self.server, &logs.join("server.log"))?;
+        let server = self.server.map(|server| peers.start(server, &logs.join("server.log"))).transpose()?;
+        let server_url = server.as_ref().map_or_else(String::new, |(_, url)| url.clone());
+        let settings = if matches!(self.driver, Driver::Scenarios(_)) { SCENARIO_SETTINGS } else { &[] };
         let service = match connectors {
-            Some(connectors) => Some(Service::start(connectors, data.path(), 0, &logs.join("service.log"))?),
+            Some(connectors) => {
+                Some(Service::start_with(connectors, data.path(), 0, &logs.join("service.log"), settings)?)
+            }
             None => None,
         };
         let endpoint = || match &service {
@@ -200,6 +256,9 @@ impl Case {
                 let url = &service.as_ref().context("a client of the API needs the service")?.url;
                 let mut command = peers.script(*interpreter, script);
                 command.env("PLATFORM_URL", url).env("BASE_URL", url).env("SERVER_URL", &server_url);
+                if self.server.is_some_and(Server::demands_consent) {
+                    command.env("CONSENT", peers.consent());
+                }
                 self.drive(&mut command, &logs.join("driver.log"))
             }
             Driver::Browser(script) => {
@@ -209,6 +268,11 @@ impl Case {
                 let mut command = peers.script(Interpreter::Node, script);
                 command.env("BASE_URL", url).env("SERVER_URL", &server_url).env("CHROMIUM", browser);
                 self.drive(command.env("OUT_DIR", logs), &logs.join("driver.log"))
+            }
+            Driver::Scenarios(set) => {
+                let url = &service.as_ref().context("the service is the client in these scenarios")?.url;
+                let mut command = peers.script(Interpreter::Node, "conformance_scenarios.mjs");
+                self.drive(command.arg(set).env("BASE_URL", url), &logs.join("driver.log"))
             }
             Driver::Conformance => {
                 let [direct, through] = ["direct.json", "through.json"].map(|name| logs.join(name));

@@ -33,7 +33,8 @@ const LAYERS: &[(&str, &[&str])] = &[
         ],
     ),
     (TESTKIT, &["connectors-domain", "connectors-application"]),
-    ("xtask", &[]),
+    // It starts the test kit's servers beside the service, and is not shipped itself.
+    ("xtask", &[TESTKIT]),
 ];
 
 /// For tests only: nothing that is shipped may depend on it.
@@ -46,7 +47,8 @@ const DOMAIN: (&str, &[&str]) = ("connectors-domain", &["jiff", "secrecy", "this
 const HOMES: &[Home] = &[
     Home {
         packages: &["reqwest*", "hyper*", "awc", "isahc", "surf", "rmcp*"],
-        crates: &["connectors-egress", "connectors-mcp", "connectors-oauth"],
+        // `xtask` is a client of the service.
+        crates: &["connectors-egress", "connectors-mcp", "connectors-oauth", "xtask"],
         reason: "every request to a host that somebody named leaves through the guarded client",
     },
     Home {
@@ -207,6 +209,7 @@ mod tests {
             ("connectors-mcp", "connectors-egress"),
             ("connectors-app", "connectors-api"),
             (TESTKIT, "connectors-application"),
+            ("xtask", TESTKIT),
         ] {
             assert_eq!(found(edge(from, to)), [""; 0], "{from} -> {to}");
         }

@@ -12,6 +12,7 @@ mod deny;
 mod docs;
 mod interop;
 mod layers;
+mod prove;
 mod support;
 mod test;
 mod tree;
@@ -42,6 +43,8 @@ enum Chore {
     Docs(docs::Arguments),
     /// Published MCP servers, clients and test suites against the service
     Interop(interop::Arguments),
+    /// What is promised of renewals, shown by figures: under load, through crashes and outages
+    Prove(prove::Arguments),
     /// The service and a sample MCP server, shown at work, and left running until Ctrl-C
     Demo(demo::Arguments),
     /// A private PostgreSQL for development, in target/
@@ -56,6 +59,7 @@ fn main() -> ExitCode {
         Chore::Deny(arguments) => deny::run(&arguments),
         Chore::Docs(arguments) => docs::run(&arguments),
         Chore::Interop(arguments) => interop::run(&arguments).and_then(interop::Outcome::into_result),
+        Chore::Prove(arguments) => prove::run(&arguments).and_then(prove::Outcome::into_result),
         Chore::Demo(arguments) => demo::run(&arguments),
         Chore::Db(arguments) => db::run(&arguments),
     };

@@ -29,8 +29,19 @@ pub(crate) enum Server {
     Everything,
     /// A server on `fastmcp`: both eras.
     Fastmcp,
+    /// The same behind the OAuth provider of `fastmcp`, which asks nobody for consent.
+    FastmcpOAuth,
+    /// A server on the TypeScript SDK behind `oidc-provider`, which has pages for login and consent: the legacy era only.
+    OidcProvider,
     /// A server of ours on the official Python SDK, with all that the conformance suite asks for: both eras.
     Reference,
+}
+
+impl Server {
+    /// Whether nobody gets in without the consent of a user.
+    pub(crate) fn demands_consent(self) -> bool {
+        matches!(self, Self::FastmcpOAuth | Self::OidcProvider)
+    }
 }
 
 /// With what a script of `interop/` is run.
@@ -133,13 +144,20 @@ impl Peers {
                 process.wait_for("listening on port", START_LIMIT)?;
                 Ok((process, format!("http://127.0.0.1:{port}/mcp")))
             }
-            Server::Fastmcp => self.start_python("fastmcp_server.py", log),
-            Server::Reference => self.start_python("reference_server.py", log),
+            Server::Fastmcp => self.start_script(Interpreter::Python, "fastmcp_server.py", log),
+            Server::FastmcpOAuth => self.start_script(Interpreter::Python, "oauth/fastmcp_oauth_server.py", log),
+            Server::OidcProvider => self.start_script(Interpreter::Node, "oauth/oidc_provider.mjs", log),
+            Server::Reference => self.start_script(Interpreter::Python, "reference_server.py", log),
         }
     }
 
-    fn start_python(&self, script: &str, log: &Path) -> anyhow::Result<(Process, String)> {
-        let mut process = Process::start(script, &mut self.script(Interpreter::Python, script), log)?;
+    /// A program that plays the user who is asked for consent: it takes the URL that the user would visit.
+    pub(crate) fn consent(&self) -> PathBuf {
+        self.directory.join("oauth/consent.mjs")
+    }
+
+    fn start_script(&self, interpreter: Interpreter, script: &str, log: &Path) -> anyhow::Result<(Process, String)> {
+        let mut process = Process::start(script, &mut self.script(interpreter, script), log)?;
         let url = process.wait_for("listening on ", START_LIMIT)?;
         Ok((process, url))
     }

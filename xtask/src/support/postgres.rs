@@ -196,6 +196,82 @@ fn give_to(path: &Path, account: Option<Account>) -> anyhow::Result<()> {
     Ok(())
 }
 
+/// A database of its own on a server, which goes with this value.
+pub(crate) struct Database {
+    server: Server,
+    user: String,
+    pub(crate) port: u16,
+    pub(crate) name: String,
+}
+
+/// The names of such databases begin so, and end with the process that made them.
+const OWN: &str = "connectors_prove_";
+
+impl Database {
+    /// Makes one, and removes those that processes have left which are gone.
+    pub(crate) fn create(shell: &Shell) -> anyhow::Result<Self> {
+        let server = find_or_start(shell)?;
+        let user_and_port = server.url.strip_prefix("postgres://").and_then(|rest| {
+            let (user, rest) = rest.split_once("@127.0.0.1:")?;
+            Some((user.to_owned(), rest.split('/').next()?.parse::<u16>().ok()?))
+        });
+        let (user, port) = user_and_port
+            .with_context(|| format!("{} is not of the form postgres://USER@127.0.0.1:PORT/DATABASE", server.url))?;
+        let name = format!("{OWN}{}", std::process::id());
+        let database = Self { server, user, port, name };
+        let others =
+            database.on("postgres", &format!("SELECT datname FROM pg_database WHERE datname LIKE '{OWN}%'"))?;
+        for other in others.iter().flatten() {
+            let maker = other.trim_start_matches(OWN);
+            if !Path::new("/proc").join(maker).exists() || *other == database.name {
+                database.on("postgres", &format!("DROP DATABASE IF EXISTS {other} WITH (FORCE)"))?;
+            }
+        }
+        database.on("postgres", &format!("CREATE DATABASE {}", database.name))?;
+        Ok(database)
+    }
+
+    /// Its URL, with `port` for a way that leads to it.
+    pub(crate) fn url(&self, port: u16) -> String {
+        format!("postgres://{}@127.0.0.1:{port}/{}?sslmode=disable", self.user, self.name)
+    }
+
+    /// Runs statements in it, and returns the rows of all of them.
+    pub(crate) fn query(&self, sql: &str) -> anyhow::Result<Vec<Vec<String>>> {
+        self.on(&self.name, sql)
+    }
+
+    /// The number that a statement answers with.
+    pub(crate) fn number(&self, sql: &str) -> anyhow::Result<u64> {
+        let rows = self.query(sql)?;
+        let value = rows.first().and_then(|row| row.first()).with_context(|| format!("no answer to {sql}"))?;
+        value.parse().with_context(|| format!("{value} is no number: {sql}"))
+    }
+
+    /// Ends every session in it.
+    pub(crate) fn end_sessions(&self) -> anyhow::Result<()> {
+        let sql = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = ";
+        self.on("postgres", &format!("{sql}'{}'", self.name)).map(drop)
+    }
+
+    /// Runs statements outside of it.
+    pub(crate) fn outside(&self, sql: &str) -> anyhow::Result<()> {
+        self.on("postgres", sql).map(drop)
+    }
+
+    fn on(&self, database: &str, sql: &str) -> anyhow::Result<Vec<Vec<String>>> {
+        query(&self.user, self.port, database, sql, Duration::from_mins(5))
+            .with_context(|| format!("PostgreSQL at {} ({}): {sql}", self.server.url, self.server.origin))
+    }
+}
+
+impl Drop for Database {
+    fn drop(&mut self) {
+        // If that fails, the next one is told to remove it.
+        let _ = self.outside(&format!("DROP DATABASE IF EXISTS {} WITH (FORCE)", self.name));
+    }
+}
+
 /// The private server of a developer, which stays until it is stopped, and keeps its data.
 pub(crate) struct Development {
     directory: PathBuf,
@@ -280,35 +356,60 @@ fn usable(user: &str, port: u16) -> bool {
 }
 
 /// Asks one question with one value as its answer.
+fn ask(user: &str, port: u16, question: &str) -> io::Result<Option<String>> {
+    let rows = query(user, port, "postgres", question, Duration::from_secs(3))?;
+    Ok(rows.into_iter().next_back().and_then(|row| row.into_iter().next()))
+}
+
+/// Runs statements, and returns the rows of all of them; a null is an empty text.
 ///
 /// It is written out here because a client in the machine's packages may be missing, and one in Rust would be the largest
 /// dependency of this program. Messages: PostgreSQL's manual, chapter "Frontend/Backend Protocol".
-fn ask(user: &str, port: u16, question: &str) -> io::Result<Option<String>> {
-    let limit = Duration::from_secs(3);
-    let mut stream = TcpStream::connect_timeout(&SocketAddr::from((Ipv4Addr::LOCALHOST, port)), limit)?;
+fn query(user: &str, port: u16, database: &str, sql: &str, limit: Duration) -> io::Result<Vec<Vec<String>>> {
+    let address = SocketAddr::from((Ipv4Addr::LOCALHOST, port));
+    let mut stream = TcpStream::connect_timeout(&address, Duration::from_secs(3))?;
     stream.set_read_timeout(Some(limit))?;
-    let start_up = [&[0, 3, 0, 0], format!("user\0{user}\0database\0postgres\0\0").as_bytes()].concat();
+    let start_up = [&[0, 3, 0, 0], format!("user\0{user}\0database\0{database}\0\0").as_bytes()].concat();
     stream.write_all(&[&length(&start_up), start_up.as_slice()].concat())?;
 
     let mut asked = false;
-    let mut answer = None;
+    let mut rows = Vec::new();
     loop {
         let (kind, body) = read_message(&mut stream)?;
         match kind {
             // Anything but "you are in" asks for a password.
             b'R' if body != [0; 4] => return Err(io::ErrorKind::PermissionDenied.into()),
+            b'E' if asked => return Err(io::Error::other(message(&body))),
             b'E' => return Err(io::ErrorKind::PermissionDenied.into()),
-            // One column: its count, the length of the value, the value.
-            b'D' => answer = body.get(6..).map(|value| String::from_utf8_lossy(value).into_owned()),
-            b'Z' if asked => return Ok(answer),
+            b'D' => rows.push(values(&body).ok_or(io::ErrorKind::InvalidData)?),
+            b'Z' if asked => return Ok(rows),
             b'Z' => {
-                let query = [question.as_bytes(), b"\0"].concat();
+                let query = [sql.as_bytes(), b"\0"].concat();
                 stream.write_all(&[b"Q", length(&query).as_slice(), &query].concat())?;
                 asked = true;
             }
             _ => {}
         }
     }
+}
+
+/// The values of a row: their count, and of each its length, which is negative for a null, and itself.
+fn values(body: &[u8]) -> Option<Vec<String>> {
+    let (count, mut rest) = body.split_first_chunk::<2>()?;
+    let mut values = Vec::new();
+    for _ in 0..u16::from_be_bytes(*count) {
+        let (length, after) = rest.split_first_chunk::<4>()?;
+        let length = usize::try_from(i32::from_be_bytes(*length)).unwrap_or(0);
+        values.push(String::from_utf8_lossy(after.get(..length)?).into_owned());
+        rest = &after[length..];
+    }
+    Some(values)
+}
+
+/// What an error says: fields of a letter and a text each, of which `M` is for people.
+fn message(body: &[u8]) -> String {
+    let fields = body.split(|byte| *byte == 0).map(|field| String::from_utf8_lossy(field).into_owned());
+    fields.filter_map(|field| field.strip_prefix('M').map(str::to_owned)).collect()
 }
 
 /// A message's length counts itself.

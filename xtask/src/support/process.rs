@@ -145,6 +145,28 @@ impl Process {
         }
     }
 
+    /// The id of the process.
+    pub(crate) fn id(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// Ends the process as `kill -9` does, and waits until it is gone.
+    pub(crate) fn kill(&mut self) -> anyhow::Result<()> {
+        self.child.kill().with_context(|| format!("cannot kill {}", self.name))?;
+        self.child.wait()?;
+        Ok(())
+    }
+
+    /// Sends the process a signal, such as `TERM`.
+    pub(crate) fn signal(&self, signal: &str) -> anyhow::Result<()> {
+        let id = self.id().to_string();
+        let status = Command::new("sh").args(["-c", r#"kill -s "$1" "$2""#, "signal", signal, &id]).status()?;
+        if !status.success() {
+            bail!("{} cannot be sent {signal}", self.name);
+        }
+        Ok(())
+    }
+
     /// Waits for the end of the process; `None` if it has not ended by itself within the limit.
     pub(crate) fn wait(&mut self, limit: Duration) -> anyhow::Result<Option<ExitStatus>> {
         let start = Instant::now();

@@ -25,12 +25,24 @@ pub(crate) struct Service {
 impl Service {
     /// Starts the binary with its database in `data`, on `port`; 0 is a free one.
     pub(crate) fn start(connectors: &Path, data: &Path, port: u16, log: &Path) -> anyhow::Result<Self> {
+        Self::start_with(connectors, data, port, log, &[])
+    }
+
+    /// The same with further settings.
+    pub(crate) fn start_with(
+        connectors: &Path,
+        data: &Path,
+        port: u16,
+        log: &Path,
+        settings: &[(&str, &str)],
+    ) -> anyhow::Result<Self> {
         let mut command = Command::new(connectors);
         command
             .arg("serve")
             .current_dir(data)
             .env("SERVER__LISTEN", format!("127.0.0.1:{port}"))
-            .env("DATABASE__URL", format!("sqlite:{}", data.join("connectors.db").display()));
+            .env("DATABASE__URL", format!("sqlite:{}", data.join("connectors.db").display()))
+            .envs(settings.iter().copied());
         let mut process = Process::start("the service", &mut command, log)?;
         let address = process.wait_for("listening on http://", START_LIMIT)?;
         // In a log of JSON lines more follows on the same line.
