@@ -2,7 +2,8 @@
 """The published Agent Stack SDK, unchanged, against the connectors service.
 
 PLATFORM_URL  the service
-SERVER_URL    an MCP server that asks for no login, with tools `echo` and `slow_progress`
+SERVER_URL    an MCP server with tools `echo` and `slow_progress`
+CONSENT       only if that server demands OAuth: the program that the SDK's connect() finds as the user's browser
 
 Walks through the SDK's whole connector API, then uses the connector twice as an agent would: raw, by the SDK's own
 `mcp_proxy`, and by the SDK's MCP extension, whose client is the `mcp` 1.x one.
@@ -39,8 +40,12 @@ SERVER_URL = f"{os.environ['SERVER_URL']}?agentstack={uuid.uuid4()}"
 PLATFORM_URL = os.environ["PLATFORM_URL"].rstrip("/")
 STEPS, INTERVAL = 4, 0.4
 
-# connect() opens a browser when a server asks for a login; this one does not.
-webbrowser.open = lambda url, *_, **__: (_ for _ in ()).throw(AssertionError(f"the SDK opened {url}"))
+CONSENT = os.environ.get("CONSENT")
+if CONSENT:
+    os.environ["BROWSER"] = CONSENT
+else:
+    # connect() opens a browser when a server asks for a login; this one does not.
+    webbrowser.open = lambda url, *_, **__: (_ for _ in ()).throw(AssertionError(f"the SDK opened {url}"))
 
 
 @contextmanager
@@ -78,9 +83,7 @@ async def manage() -> None:
         assert connector.id in [item.id for item in listed.items] and not listed.has_more, listed
         assert (await connector.get()).id == (await Connector.get(str(connector.id))).id == connector.id
 
-        connected = await connector.connect()
-        assert connected.state == ConnectorState.connected and connected.auth_request is None, connected
-        connected = await connected.wait_for_state(state=ConnectorState.connected)
+        connected = await connect(connector)
         assert (await connected.refresh()).state == ConnectorState.connected
 
         await use_raw(connected)
@@ -88,12 +91,24 @@ async def manage() -> None:
 
         disconnected = await connected.disconnect()
         assert disconnected.state == ConnectorState.disconnected and disconnected.disconnect_reason, disconnected
-        assert (await disconnected.connect()).state == ConnectorState.connected  # no need to make it anew
+        await connect(disconnected)  # no need to make it anew
     finally:
         await connector.delete()
     await connector.wait_for_deletion()
     with refused(404):
         await connector.delete()
+
+
+async def connect(connector: Connector) -> Connector:
+    """Connects, by way of the user's browser if the server demands OAuth, as a program waits for its user."""
+    connector = await connector.connect()
+    if CONSENT:
+        assert connector.state == ConnectorState.auth_required and connector.auth_request, connector
+    else:
+        assert connector.state == ConnectorState.connected and connector.auth_request is None, connector
+    connector = await connector.wait_for_state(state=ConnectorState.connected)
+    assert connector.auth_request is None, connector
+    return connector
 
 
 async def use_raw(connector: Connector) -> None:
@@ -150,7 +165,8 @@ async def main() -> None:
     async with PlatformClient() as client:  # its address is PLATFORM_URL
         assert str(client.base_url).rstrip("/") == PLATFORM_URL
     await manage()
-    print("agentstack-sdk: ok (presets, create, list, get, connect, mcp_proxy, MCP extension, disconnect, delete)")
+    way = "connect by consent" if CONSENT else "connect"
+    print(f"agentstack-sdk: ok (presets, create, list, get, {way}, mcp_proxy, MCP extension, disconnect, delete)")
 
 
 if __name__ == "__main__":

@@ -4,89 +4,17 @@
  *
  * BASE_URL    the service, which must have no connectors yet and may talk to SERVER_URL
  * SERVER_URL  an MCP server that asks for no login, with a tool `echo` that takes one text
- * OUT_DIR     where screenshots go; default: nowhere
- * CHROMIUM    the browser; default /usr/bin/chromium
+ * OUT_DIR, CHROMIUM  see page.mjs
  *
  * Exits 0 and prints a line for each part, or exits 1 and says what was wrong. What it makes at the service it deletes.
  */
 import assert from "node:assert/strict";
-import { mkdirSync, readFileSync } from "node:fs";
-import { createRequire } from "node:module";
-import { join } from "node:path";
-import { chromium } from "playwright-core";
+import {
+  API, BASE_URL, DESKTOP, MCP_REFUSALS, PHONE,
+  addByUrl, badge, card, checkAccessibility, deleteConnector, open, press, run,
+} from "./page.mjs";
 
-const BASE_URL = process.env.BASE_URL.replace(/\/$/, "");
-const { SERVER_URL, OUT_DIR, CHROMIUM = "/usr/bin/chromium" } = process.env;
-const API = "/api/v1/connectors";
-const AXE = readFileSync(createRequire(import.meta.url).resolve("axe-core/axe.min.js"), "utf8");
-const FLAGS = [
-  ...["--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run"],
-  ...["--disable-background-networking", "--disable-component-update", "--disable-sync"],
-];
-/** Answers of MCP servers that are in order: one with sessions refuses what comes without, and need not let them be ended. */
-const MCP_REFUSALS = [
-  ["POST", /\/mcp$/, [400, 404, 405, 406, 415, 422]],
-  ["DELETE", /\/mcp$/, [400, 404, 405]],
-];
-const DESKTOP = { width: 1280, height: 900 };
-const PHONE = { width: 375, height: 740 };
-
-if (OUT_DIR) mkdirSync(OUT_DIR, { recursive: true });
-
-/** A page that reports what no page may do here. `expected` lists answers that a part provokes: [method, path, statuses]. */
-async function open(browser, { path = "/", expected = [], ...options } = {}) {
-  const context = await browser.newContext({ viewport: DESKTOP, reducedMotion: "reduce", ...options });
-  const page = await context.newPage();
-  page.setDefaultTimeout(15_000);
-  const faults = [];
-  page.on("pageerror", (error) => faults.push(`exception: ${error}`));
-  page.on("console", (message) => {
-    // Chromium writes this line for each answer of 400 and above; the answers themselves are looked at below.
-    const answer = message.text().startsWith("Failed to load resource");
-    if (["error", "warning"].includes(message.type()) && !answer) faults.push(`console: ${message.text()}`);
-  });
-  page.on("response", (response) => {
-    const [method, url, status] = [response.request().method(), new URL(response.url()), response.status()];
-    const known = expected.some(([m, p, s]) => m === method && p.test(url.pathname) && s.includes(status));
-    if (status >= 400 && !known) faults.push(`${method} ${url.pathname} answered ${status}`);
-  });
-  page.on("request", (request) => {
-    const url = new URL(request.url());
-    if (url.protocol !== "data:" && url.origin !== BASE_URL) faults.push(`the page asked for ${url}`);
-  });
-  await page.exposeFunction("reportViolation", (text) => faults.push(`Content-Security-Policy: ${text}`));
-  await page.addInitScript(() => {
-    addEventListener("securitypolicyviolation", (e) => window.reportViolation(`${e.violatedDirective} ${e.blockedURI}`));
-  });
-  const shot = (name) => OUT_DIR && page.screenshot({ path: join(OUT_DIR, `${name}.png`), fullPage: true });
-  const close = async () => {
-    await context.close();
-    assert.deepEqual(faults, []);
-  };
-  return { page, shot, close, go: () => page.goto(BASE_URL + path) };
-}
-
-/** The card of the connector called `name`. */
-const card = (page, name) => page.getByRole("article", { name, exact: true });
-const badge = (page, name, text) => card(page, name).locator(".badge").getByText(text, { exact: true }).waitFor();
-const press = (place, name) => place.getByRole("button", { name }).click();
-
-async function addByUrl(page, url, name) {
-  await page.getByLabel("URL of the MCP server").fill(url);
-  if (name) {
-    const more = page.getByText("Name, access token, OAuth client");
-    if (!(await page.getByLabel("Name").isVisible())) await more.click();
-    await page.getByLabel("Name").fill(name);
-  }
-  await press(page.locator("#add"), "Add and connect");
-}
-
-async function deleteConnector(page, name) {
-  await press(card(page, name), /^Delete/);
-  const dialog = page.getByRole("dialog", { name: `Delete ${name}?` });
-  await press(dialog, "Delete");
-  await card(page, name).waitFor({ state: "detached" });
-}
+const { SERVER_URL } = process.env;
 
 /** A first user: nothing there, a wrong URL, a server, its tools, and everything gone again. */
 async function journey(browser) {
@@ -280,7 +208,7 @@ async function seldom(browser) {
   return "service away and back, waiting for the user, no link to javascript:, a second page, a preset";
 }
 
-/** The rules of axe for WCAG 2.2 AA and good practice, in light, dark and on a small screen. */
+/** Every view in light, dark and on a small screen. */
 async function accessibility(browser) {
   let checked = 0;
   for (const [name, options] of [
@@ -292,12 +220,7 @@ async function accessibility(browser) {
     const expected = [...MCP_REFUSALS, ["GET", /callback$/, [400]]];
     const { page, shot, close, go } = await open(browser, { ...options, bypassCSP: true, expected });
     const check = async (place) => {
-      await page.evaluate(AXE);
-      const { violations } = await page.evaluate(() => globalThis.axe.run(document, { resultTypes: ["violations"] }));
-      const found = violations.map(({ id, nodes }) => `${id}: ${nodes.map(({ target }) => target).join(", ")}`);
-      assert.deepEqual(found, [], `${place}, ${name}`);
-      const wide = await page.evaluate(() => document.documentElement.scrollWidth - innerWidth);
-      assert(wide <= 0, `${place}, ${name}: ${wide} pixels too wide`);
+      await checkAccessibility(page, `${place}, ${name}`);
       await shot(`2-${name}-${place}`);
       checked += 1;
     };
@@ -329,9 +252,4 @@ async function accessibility(browser) {
   return `${checked} views without a violation`;
 }
 
-const browser = await chromium.launch({ executablePath: CHROMIUM, args: FLAGS });
-try {
-  for (const part of [journey, seldom, accessibility]) console.log(`console, ${part.name}: ok (${await part(browser)})`);
-} finally {
-  await browser.close();
-}
+await run("console", [journey, seldom, accessibility]);
