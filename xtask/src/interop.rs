@@ -13,7 +13,7 @@ use clap::Args;
 use crate::support::count::Count;
 use crate::support::peers::{Interpreter, Peers, Server};
 use crate::support::process::{Process, Scratch, remove_directory};
-use crate::support::service::Service;
+use crate::support::service::{Service, free_port};
 use crate::support::{binary, workspace};
 
 #[derive(Args, Default)]
@@ -47,6 +47,8 @@ enum Driver {
     Api(Interpreter, &'static str),
     /// A script that drives a browser, and leaves pictures beside its log.
     Browser(&'static str),
+    /// A client of a service that knows its users by an identity provider.
+    Platform(&'static str),
     /// The conformance suite on the server directly and through a connector, and the comparison of the two.
     Conformance,
     /// A set of the conformance suite's client scenarios, with the service as the client.
@@ -76,6 +78,17 @@ const SCENARIO_SETTINGS: &[(&str, &str)] = &[
     ("OAUTH__CLIENT_METADATA_URL", "https://conformance-test.local/client-metadata.json"),
     ("EGRESS__IDLE_TIMEOUT", "1"),
 ];
+
+/// Those of a service that knows its users by `issuer`, and may reach MCP servers on loopback.
+fn platform_settings(issuer: &str) -> [(&'static str, String); 5] {
+    [
+        ("AUTH__MODE", "oidc".to_owned()),
+        ("AUTH__ISSUERS", format!("[\"{issuer}\"]")),
+        ("AUTH__CLIENT_ID", "console".to_owned()),
+        ("AUTH__CLIENT_SECRET", "console-secret".to_owned()),
+        ("EGRESS__ALLOW", "[\"127.0.0.1\"]".to_owned()),
+    ]
+}
 
 // server-everything is of the legacy era.
 const LEGACY: Option<(&str, &str)> = Some(("MCP_ERAS", "legacy,auto"));
@@ -131,6 +144,12 @@ const CASES: &[Case] = &[
         name: "oauth-oidc-browser",
         server: Some(Server::OidcProvider),
         driver: Driver::Browser("oauth/browser.mjs"),
+        limit: OAUTH_LIMIT,
+    },
+    Case {
+        name: "platform-oidc",
+        server: Some(Server::OidcProvider),
+        driver: Driver::Platform("oauth/platform.mjs"),
         limit: OAUTH_LIMIT,
     },
     Case {
@@ -198,8 +217,7 @@ impl Outcome {
 
 pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<Outcome> {
     let named = |case: &&Case| arguments.only.is_empty() || arguments.only.iter().any(|part| case.name.contains(part));
-    let without_service =
-        |case: &Case| !matches!(case.driver, Driver::Api(..) | Driver::Browser(_) | Driver::Scenarios(_));
+    let without_service = |case: &Case| matches!(case.driver, Driver::Mcp(..) | Driver::Conformance);
     let possible = |case: &&Case| !arguments.direct || without_service(case);
     let cases: Vec<_> = CASES.iter().filter(named).filter(possible).collect();
     if arguments.list {
@@ -236,12 +254,24 @@ impl Case {
         let data = Scratch::new(logs.join("data"))?;
         let server = self.server.map(|server| peers.start(server, &logs.join("server.log"))).transpose()?;
         let server_url = server.as_ref().map_or_else(String::new, |(_, url)| url.clone());
-        let settings = if matches!(self.driver, Driver::Scenarios(_)) { SCENARIO_SETTINGS } else { &[] };
-        let service = match connectors {
-            Some(connectors) => {
-                Some(Service::start_with(connectors, data.path(), 0, &logs.join("service.log"), settings)?)
+        let log = logs.join("service.log");
+        // The identity provider must know where the service will be, and the service who that is.
+        let mut issuer = None;
+        let service = match (connectors, &self.driver) {
+            (None, _) => None,
+            (Some(connectors), Driver::Platform(_)) => {
+                let port = free_port()?;
+                let (process, url) =
+                    peers.start_issuer(&format!("http://127.0.0.1:{port}"), &logs.join("issuer.log"))?;
+                issuer = Some(process);
+                let settings = platform_settings(&url);
+                let settings: Vec<_> = settings.iter().map(|(name, value)| (*name, value.as_str())).collect();
+                Some(Service::start_with(connectors, data.path(), port, &log, &settings)?)
             }
-            None => None,
+            (Some(connectors), Driver::Scenarios(_)) => {
+                Some(Service::start_with(connectors, data.path(), 0, &log, SCENARIO_SETTINGS)?)
+            }
+            (Some(connectors), _) => Some(Service::start(connectors, data.path(), 0, &log)?),
         };
         let endpoint = || match &service {
             Some(service) => service.connect(&server_url).map(|id| service.mcp_url(&id)),
@@ -268,6 +298,14 @@ impl Case {
                 let mut command = peers.script(Interpreter::Node, script);
                 command.env("BASE_URL", url).env("SERVER_URL", &server_url).env("CHROMIUM", browser);
                 self.drive(command.env("OUT_DIR", logs), &logs.join("driver.log"))
+            }
+            Driver::Platform(script) => {
+                let url = &service.as_ref().context("there is nothing to log in to without the service")?.url;
+                let mut command = peers.script(Interpreter::Node, script);
+                command.env("BASE_URL", url).env("SERVER_URL", &server_url).env("CONSENT", peers.consent());
+                self.drive(command.env("PYTHON", peers.python()), &logs.join("driver.log"))?;
+                drop(issuer);
+                Ok(())
             }
             Driver::Scenarios(set) => {
                 let url = &service.as_ref().context("the service is the client in these scenarios")?.url;
@@ -314,7 +352,11 @@ mod tests {
     #[test]
     fn every_script_of_a_case_exists() {
         for case in CASES {
-            let (Driver::Mcp(_, script, _) | Driver::Api(_, script) | Driver::Browser(script)) = case.driver else {
+            let (Driver::Mcp(_, script, _)
+            | Driver::Api(_, script)
+            | Driver::Browser(script)
+            | Driver::Platform(script)) = case.driver
+            else {
                 continue;
             };
             assert!(workspace::root().join("interop").join(script).exists(), "{}: {script}", case.name);

@@ -86,13 +86,7 @@ impl Peers {
 
     /// A command that runs a script of `interop/`.
     pub(crate) fn script(&self, interpreter: Interpreter, script: &str) -> Command {
-        let program = match interpreter {
-            Interpreter::Bash => PathBuf::from("bash"),
-            Interpreter::Node => self.node_program(),
-            Interpreter::Python => self.directory.join(".venv/bin/python"),
-            Interpreter::AgentStackPython => self.directory.join(".venv-agentstack/bin/python"),
-        };
-        let mut command = Command::new(program);
+        let mut command = Command::new(self.program(interpreter));
         command
             .arg(self.directory.join(script))
             .env("PATH", &self.path)
@@ -101,6 +95,15 @@ impl Peers {
             .env("NO_PROXY", "127.0.0.1,localhost")
             .env("no_proxy", "127.0.0.1,localhost");
         command
+    }
+
+    fn program(&self, interpreter: Interpreter) -> PathBuf {
+        match interpreter {
+            Interpreter::Bash => PathBuf::from("bash"),
+            Interpreter::Node => self.node_program(),
+            Interpreter::Python => self.directory.join(".venv/bin/python"),
+            Interpreter::AgentStackPython => self.directory.join(".venv-agentstack/bin/python"),
+        }
     }
 
     /// A browser of the Chromium family, if there is one or it may be installed.
@@ -149,6 +152,19 @@ impl Peers {
             Server::OidcProvider => self.start_script(Interpreter::Node, "oauth/oidc_provider.mjs", log),
             Server::Reference => self.start_script(Interpreter::Python, "reference_server.py", log),
         }
+    }
+
+    /// Starts the identity provider of a service that will be at `service`, and returns its issuer.
+    pub(crate) fn start_issuer(&self, service: &str, log: &Path) -> anyhow::Result<(Process, String)> {
+        let mut command = self.script(Interpreter::Node, "oauth/platform_issuer.mjs");
+        let mut process = Process::start("the identity provider", command.args(["--service", service]), log)?;
+        let issuer = process.wait_for("listening on ", START_LIMIT)?;
+        Ok((process, issuer))
+    }
+
+    /// The Python of the environment with `mcp` 2.x, for scripts that start another one.
+    pub(crate) fn python(&self) -> PathBuf {
+        self.program(Interpreter::Python)
     }
 
     /// A program that plays the user who is asked for consent: it takes the URL that the user would visit.
