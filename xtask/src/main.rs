@@ -10,6 +10,7 @@ mod db;
 mod demo;
 mod deny;
 mod docs;
+mod fuzz;
 mod interop;
 mod layers;
 mod prove;
@@ -41,6 +42,8 @@ enum Chore {
     Deny(deny::Arguments),
     /// The generated pages of docs/reference
     Docs(docs::Arguments),
+    /// Every parser of what somebody else wrote, fed with inputs that reach ever more of it
+    Fuzz(fuzz::Arguments),
     /// Published MCP servers, clients and test suites against the service
     Interop(interop::Arguments),
     /// What is promised of renewals, shown by figures: under load, through crashes and outages
@@ -58,6 +61,7 @@ fn main() -> ExitCode {
         Chore::Layers => layers::run().and_then(|()| tree::run()),
         Chore::Deny(arguments) => deny::run(&arguments),
         Chore::Docs(arguments) => docs::run(&arguments),
+        Chore::Fuzz(arguments) => fuzz::run(&arguments),
         Chore::Interop(arguments) => interop::run(&arguments).and_then(interop::Outcome::into_result),
         Chore::Prove(arguments) => prove::run(&arguments).and_then(prove::Outcome::into_result),
         Chore::Demo(arguments) => demo::run(&arguments),
