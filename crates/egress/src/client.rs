@@ -144,21 +144,10 @@ impl Egress {
 
     /// The judged way to a URL. Nothing is allocated for a URL that is admitted.
     fn door(&self, url: &Url) -> Result<&Door, Refusal> {
-        let plain = match url.scheme() {
-            "https" => false,
-            "http" => true,
-            _ => return Err(Refusal::Scheme),
-        };
-        if !url.username().is_empty() || url.password().is_some() {
-            return Err(Refusal::Credentials);
-        }
-        if url.fragment().is_some() {
-            return Err(Refusal::Fragment);
-        }
-        let port = url.port_or_known_default().filter(|port| *port != 0).ok_or(Refusal::Port)?;
-        let host = url.host().ok_or(Refusal::Host)?;
-        let find = |port| self.0.doors.binary_search_by_key(&Class { plain, port }, |door| door.class).ok();
-        let door = find(Some(port)).or_else(|| find(None)).and_then(|at| self.0.doors.get(at)).ok_or(Refusal::Port)?;
+        let (class, host) = destination(url)?;
+        let find = |class| self.0.doors.binary_search_by_key(&class, |door| door.class).ok();
+        let found = find(class).or_else(|| find(Class { port: None, ..class }));
+        let door = found.and_then(|at| self.0.doors.get(at)).ok_or(Refusal::Port)?;
         door.gate.admit(&host)?;
         Ok(door)
     }
@@ -168,6 +157,23 @@ impl fmt::Debug for Egress {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_list().entries(self.0.doors.iter().map(|door| (door.class, &door.gate))).finish()
     }
+}
+
+/// What a URL leads to, if it is one that may stand in a request at all: the class of its own port, and its host.
+pub(crate) fn destination(url: &Url) -> Result<(Class, Host<&str>), Refusal> {
+    let plain = match url.scheme() {
+        "https" => false,
+        "http" => true,
+        _ => return Err(Refusal::Scheme),
+    };
+    if !url.username().is_empty() || url.password().is_some() {
+        return Err(Refusal::Credentials);
+    }
+    if url.fragment().is_some() {
+        return Err(Refusal::Fragment);
+    }
+    let port = url.port_or_known_default().filter(|port| *port != 0).ok_or(Refusal::Port)?;
+    Ok((Class { plain, port: Some(port) }, url.host().ok_or(Refusal::Host)?))
 }
 
 #[expect(clippy::disallowed_methods, reason = "this is the one place where a client is built")]

@@ -27,6 +27,9 @@ mod address;
 mod allow;
 mod client;
 mod error;
+#[cfg(fuzzing)]
+#[doc(hidden)]
+pub mod fuzz;
 mod gate;
 mod limits;
 mod own;

@@ -92,10 +92,11 @@ impl Launch {
     pub(super) fn start(&self) -> anyhow::Result<Instance> {
         let log = self.folder.join("service.log");
         let _ = fs::rename(&log, self.folder.join("service.before.log"));
-        // A signal that a limit on the size of files sends would end the process before it sees the error.
+        // A signal that a limit on the size of files sends would end the process before it sees the error. A shell's soft
+        // limit on descriptors is often far below what the machine allows.
         let mut command = Command::new("sh");
         command
-            .args(["-c", r#"trap '' XFSZ; exec "$0" serve"#])
+            .args(["-c", r#"trap '' XFSZ; ulimit -S -n "$(ulimit -H -n)"; exec "$0" serve"#])
             .arg(&self.connectors)
             .current_dir(&self.folder)
             .env("RUST_BACKTRACE", "0")

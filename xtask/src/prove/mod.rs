@@ -1,10 +1,11 @@
-//! `cargo xtask prove`: what is promised of renewals, shown by figures. Each case runs the service itself, as one process or
-//! several, against the strict authorization server and the MCP server of `testkit`, which run in here. Its logs are in
-//! `target/prove/CASE/`.
+//! `cargo xtask prove`: what is promised of renewals and under load, shown by figures. Each case runs the service itself, as
+//! one process or several, against the strict authorization server and the MCP server of `testkit`, which run in here. Its
+//! logs are in `target/prove/CASE/`.
 //!
 //! A case prints what it measured, and fails where a promise is not kept.
 
 mod crash;
+mod crowd;
 mod due;
 mod fleet;
 mod goodbye;
@@ -14,6 +15,7 @@ mod outage;
 mod proxy;
 mod replicas;
 mod shutdown;
+mod slow;
 mod storm;
 
 use std::path::{Path, PathBuf};
@@ -50,7 +52,7 @@ pub(crate) struct Arguments {
     /// In `model`: how many runs
     #[arg(long, default_value_t = 100_000)]
     seeds: u64,
-    /// A short form of `storm`, `crash` and `goodbye`, as in `ci`
+    /// A short form of `storm`, `crash`, `goodbye` and `slow`, as in `ci`
     #[arg(long)]
     short: bool,
 }
@@ -112,6 +114,11 @@ const CASES: &[Case] = &[
         name: "shutdown",
         what: "SIGTERM with a thousand streams open and renewals under way",
         run: |context| Box::pin(shutdown::run(context)),
+    },
+    Case {
+        name: "slow",
+        what: "5,000 clients that are slow on purpose and 1,000 open streams: nobody else notices",
+        run: |context| Box::pin(slow::run(context)),
     },
 ];
 

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use connectors_testkit::spellings::INSIDE;
 use reqwest::dns::Resolve;
 
 use super::fixture::{Names, OK, Server, Then, allow, get, loopback};
@@ -112,6 +113,28 @@ async fn a_kept_connection_goes_where_it_was_permitted_to_go() {
     // Another name at the same address has to earn a connection of its own.
     egress.send(get(&format!("http://other.test:{}/", permitted.port()))).await.unwrap();
     assert_eq!((permitted.accepts(), names.asked("other.test")), (2, 1));
+}
+
+#[tokio::test]
+async fn no_name_leads_inside_whatever_form_of_address_it_resolves_to() {
+    for ip in INSIDE {
+        let [high, low] = [ip.to_bits() >> 16, ip.to_bits() & 0xffff];
+        for answer in [
+            ip.to_string(),
+            format!("::ffff:{ip}"),
+            format!("::{ip}"),
+            format!("::ffff:0:{ip}"),
+            format!("64:ff9b::{ip}"),
+            format!("64:ff9b:1::{ip}"),
+            format!("2002:{high:x}:{low:x}::1"),
+            format!("2001:0:4136:e378:8000:63bf:{:x}:{:x}", high ^ 0xffff, low ^ 0xffff),
+            format!("fe80::5efe:{ip}"),
+        ] {
+            let names = Names::new([("inside.test", &[&[answer.as_str()]])]);
+            let resolved = resolve(&Policy::default(), &names, "inside.test").await;
+            assert_eq!(resolved, Err(Some(Refusal::NotPublic)), "{answer}");
+        }
+    }
 }
 
 #[tokio::test]

@@ -154,6 +154,54 @@ async fn both_versions_of_tls_are_spoken() {
     }
 }
 
+/// The versions that a `ClientHello` offers in its extension for them (RFC 8446, section 4.2.1).
+fn offered_versions(hello: &[u8]) -> Vec<[u8; 2]> {
+    // Record header, handshake header, legacy version and random; then session id, cipher suites, compression methods.
+    let mut at = 5 + 4 + 2 + 32;
+    at += 1 + usize::from(hello[at]);
+    at += 2 + usize::from(u16::from_be_bytes([hello[at], hello[at + 1]]));
+    at += 1 + usize::from(hello[at]) + 2;
+    while let [high, low, long, length, rest @ ..] = &hello[at..] {
+        let length = usize::from(u16::from_be_bytes([*long, *length]));
+        if [*high, *low] == [0, 43] {
+            return rest[1..length].chunks(2).map(|version| [version[0], version[1]]).collect();
+        }
+        at += 4 + length;
+    }
+    Vec::new()
+}
+
+#[tokio::test]
+async fn nothing_before_tls_1_2_is_offered_or_taken() {
+    // What servers of 1.0 and 1.1 answer: their version, no session, a cipher of their time, no compression.
+    for minor in [1, 2] {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let port = listener.local_addr().unwrap().port();
+        let server = tokio::spawn(async move {
+            let (mut stream, _) = listener.accept().await.unwrap();
+            let mut head = [0; 5];
+            stream.read_exact(&mut head).await.unwrap();
+            let mut body = vec![0; usize::from(u16::from_be_bytes([head[3], head[4]]))];
+            stream.read_exact(&mut body).await.unwrap();
+            let mut hello = vec![0x16, 3, minor, 0, 42, 2, 0, 0, 38, 3, minor];
+            hello.extend([7; 32]);
+            hello.extend([0, 0, 0x2f, 0]);
+            stream.write_all(&hello).await.unwrap();
+            // What comes then is no more of the handshake, but its end.
+            let mut last = Vec::new();
+            let _ = stream.read_to_end(&mut last).await;
+            ([&head[..], &body].concat(), last)
+        });
+        let refused = status(&trusting(None), "127.0.0.1", port).await;
+        assert_eq!(refused, tls("it supports no version or cipher that is acceptable; TLS 1.2 and 1.3 are spoken"));
+        let (hello, last) = server.await.unwrap();
+        let mut offered = offered_versions(&hello);
+        offered.sort_unstable();
+        assert_eq!(offered, [[3, 3], [3, 4]]);
+        assert!(last.is_empty() || last[0] == 0x15, "not an alert: {last:?}");
+    }
+}
+
 #[tokio::test]
 async fn what_does_not_speak_tls_is_told_apart() {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();

@@ -13,6 +13,7 @@ mod refresh;
 mod refused;
 mod registration;
 mod revoke;
+mod spellings;
 mod step_up;
 mod strict;
 mod support;

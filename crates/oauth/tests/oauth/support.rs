@@ -38,8 +38,11 @@ pub(crate) fn config() -> OAuthConfig {
 }
 
 pub(crate) fn service_with(config: OAuthConfig) -> Service {
-    let policy = Policy { loopback: true, ..Policy::default() };
-    let egress = Egress::new(&policy, &Limits::default(), None).unwrap();
+    service_under(&Policy { loopback: true, ..Policy::default() }, config)
+}
+
+pub(crate) fn service_under(policy: &Policy, config: OAuthConfig) -> Service {
+    let egress = Egress::new(policy, &Limits::default(), None).unwrap();
     let (kept, clock) = (MemoryStore::new(), ManualClock::default());
     let client = AuthorizationClient::new(
         egress,
