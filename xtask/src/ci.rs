@@ -8,7 +8,7 @@ use xshell::cmd;
 
 use crate::support::count::Count;
 use crate::support::workspace;
-use crate::{deny, docs, interop, layers, prove, test, tree};
+use crate::{deny, docs, fuzz, interop, layers, prove, test, tree};
 
 /// A step is given the count of tests, to add its own.
 type Step = (&'static str, fn(&mut Count) -> anyhow::Result<()>);
@@ -65,7 +65,8 @@ fn fmt() -> anyhow::Result<()> {
 
 fn clippy() -> anyhow::Result<()> {
     let shell = workspace::shell()?;
-    Ok(cmd!(shell, "cargo clippy --workspace --all-targets --locked -- -D warnings").run()?)
+    cmd!(shell, "cargo clippy --workspace --all-targets --locked -- -D warnings").run()?;
+    fuzz::lint()
 }
 
 fn print_summary(done: &[(&str, bool, Duration)]) {

@@ -10,8 +10,8 @@ use cargo_metadata::{DependencyKind, Metadata};
 
 use crate::support::workspace;
 
-/// Which crates of ours a crate may depend on: `domain ← application ← {api, storage, oauth, mcp} ← app`,
-/// and `egress ← {oauth, mcp}`. Adapters are not in each other's rows. Tests may see `testkit` besides.
+/// Which crates of ours a crate may depend on: `domain ← application ← {api, storage, oauth, mcp, identity} ← app`,
+/// and `egress ← {oauth, mcp, identity}`. Adapters are not in each other's rows. Tests may see `testkit` besides.
 const LAYERS: &[(&str, &[&str])] = &[
     ("connectors-domain", &[]),
     ("connectors-application", &["connectors-domain"]),
@@ -20,6 +20,7 @@ const LAYERS: &[(&str, &[&str])] = &[
     ("connectors-storage", &["connectors-domain", "connectors-application"]),
     ("connectors-mcp", &["connectors-domain", "connectors-application", "connectors-egress"]),
     ("connectors-oauth", &["connectors-domain", "connectors-application", "connectors-egress"]),
+    ("connectors-identity", &["connectors-domain", "connectors-application", "connectors-egress"]),
     (
         "connectors-app",
         &[
@@ -30,9 +31,25 @@ const LAYERS: &[(&str, &[&str])] = &[
             "connectors-storage",
             "connectors-mcp",
             "connectors-oauth",
+            "connectors-identity",
         ],
     ),
     (TESTKIT, &["connectors-domain", "connectors-application"]),
+    // It feeds the parsers of all of them, and is not shipped.
+    (
+        "connectors-fuzz",
+        &[
+            "connectors-domain",
+            "connectors-application",
+            "connectors-egress",
+            "connectors-api",
+            "connectors-storage",
+            "connectors-mcp",
+            "connectors-oauth",
+            "connectors-identity",
+            "connectors-app",
+        ],
+    ),
     // It starts the test kit's servers beside the service, and is not shipped itself.
     ("xtask", &[TESTKIT]),
 ];
@@ -41,19 +58,19 @@ const LAYERS: &[(&str, &[&str])] = &[
 const TESTKIT: &str = "connectors-testkit";
 
 /// The domain is pure: these are all the crates it may name, and none of them waits, reads, writes or asks the time.
-const DOMAIN: (&str, &[&str]) = ("connectors-domain", &["jiff", "secrecy", "thiserror", "url", "uuid"]);
+const DOMAIN: (&str, &[&str]) = ("connectors-domain", &["jiff", "secrecy", "subtle", "thiserror", "url", "uuid"]);
 
 /// Crates from outside that are at home in some of ours only. A `*` at the end stands for any rest of the name.
 const HOMES: &[Home] = &[
     Home {
         packages: &["reqwest*", "hyper*", "awc", "isahc", "surf", "rmcp*"],
         // `xtask` is a client of the service.
-        crates: &["connectors-egress", "connectors-mcp", "connectors-oauth", "xtask"],
+        crates: &["connectors-egress", "connectors-mcp", "connectors-oauth", "connectors-identity", "xtask"],
         reason: "every request to a host that somebody named leaves through the guarded client",
     },
     Home {
         packages: &["http", "http-body*", "headers"],
-        crates: &["connectors-egress", "connectors-mcp", "connectors-oauth"],
+        crates: &["connectors-egress", "connectors-mcp", "connectors-oauth", "connectors-identity", "connectors-fuzz"],
         reason: "only adapters know of HTTP, and actix-web brings header types of its own",
     },
     Home {
@@ -82,10 +99,17 @@ const HOMES: &[Home] = &[
             "connectors-storage",
             "connectors-mcp",
             "connectors-oauth",
+            "connectors-identity",
             "connectors-app",
+            "connectors-fuzz",
             "xtask",
         ],
         reason: "forms on the wire, in rows and in files belong to adapters",
+    },
+    Home {
+        packages: &["jsonwebtoken", "openidconnect", "oauth2", "chrono"],
+        crates: &["connectors-identity"],
+        reason: "only `identity` judges what issuers sign",
     },
     Home {
         packages: &["clap*", "config"],
@@ -207,6 +231,7 @@ mod tests {
             ("connectors-application", "connectors-domain"),
             ("connectors-storage", "connectors-application"),
             ("connectors-mcp", "connectors-egress"),
+            ("connectors-identity", "connectors-egress"),
             ("connectors-app", "connectors-api"),
             (TESTKIT, "connectors-application"),
             ("xtask", TESTKIT),
@@ -233,7 +258,7 @@ mod tests {
 
     #[test]
     fn adapters_do_not_see_each_other_even_in_tests() {
-        let adapters = ["connectors-api", "connectors-storage", "connectors-mcp"];
+        let adapters = ["connectors-api", "connectors-storage", "connectors-mcp", "connectors-identity"];
         for from in adapters {
             for to in adapters.iter().filter(|to| **to != from) {
                 assert_eq!(found(edge(from, to)).len(), 1, "{from} -> {to}");
@@ -293,6 +318,7 @@ mod tests {
             ("connectors-storage", "reqwest"),
             ("connectors-mcp", "diesel-async"),
             ("connectors-app", "reqwest"),
+            ("connectors-oauth", "jsonwebtoken"),
             ("connectors-egress", "serde"),
         ] {
             let found = found(edge(from, to));

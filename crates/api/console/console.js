@@ -1,9 +1,13 @@
 // The console: a page on which a person does what the API offers. One module, no dependencies.
 //
 // What servers and users wrote reaches the page as text only (`textContent`), and as a link only if it is http(s). The
-// page holds no secrets: tokens go from their field to the API and are forgotten.
+// page holds no secrets: tokens go from their field to the API and are forgotten. Who has signed in is known by a cookie
+// that no script can read.
 
 const API = "/api/v1/connectors";
+const SESSION = "/auth/session";
+/** Says that a call comes from this page: another origin cannot send it, so the cookie alone carries no call. */
+const FROM_CONSOLE = { "X-Connectors-Console": "1" };
 /** Connectors that are loaded at a time. */
 const PAGE = 50;
 /** How often a connector that waits for its user is looked at, and how often everything is, in milliseconds. */
@@ -25,19 +29,22 @@ class Problem extends Error {
 
 const UNREACHABLE = "It does not answer. This page tries again by itself.";
 
-/** One call of the API. Its outcome also tells whether the service is there at all. */
-async function api(method, path, body) {
-  const request = { method };
-  if (body) Object.assign(request, { headers: { "Content-Type": "application/json" }, body: JSON.stringify(body) });
+const api = (method, path, body) => call(method, API + path, body);
+
+/** One call of the service. Its outcome also tells whether the service is there at all, and whether it knows the user. */
+async function call(method, path, body) {
+  const request = { method, headers: { ...FROM_CONSOLE, ...(body && { "Content-Type": "application/json" }) } };
+  if (body) request.body = JSON.stringify(body);
   let response;
   try {
-    response = await fetch(API + path, request);
+    response = await fetch(path, request);
   } catch {
     setAway(UNREACHABLE);
     throw new Problem("The service does not answer. Check that it is running, then try again.");
   }
   const problem = response.ok ? null : await readProblem(response);
   setAway(problem?.status === 503 ? problem.message : null);
+  if (problem?.status === 401 && session) setSession({ authentication: session.authentication });
   if (problem) throw problem;
   return response.status === 204 ? null : response.json();
 }
@@ -53,6 +60,57 @@ function setAway(text) {
   if (text && text !== $("span", banner).textContent) $("span", banner).textContent = text;
   banner.hidden = !text;
   $("#loading").textContent = text ? "Your connectors will appear here." : "Loading…";
+}
+
+// ---- Who has signed in ---------------------------------------------------------------------------------------------
+
+/** What the service says of it: how users sign in here, and who has. */
+let session = null;
+
+const isSignedOut = () => Boolean(session) && session.authentication !== "none" && !session.account;
+
+/** Shows either the connectors of whoever has signed in, or how to. */
+function setSession(fresh) {
+  const before = session;
+  session = fresh;
+  const out = isSignedOut();
+  if (before && before.account !== session.account) forgetAll();
+  $("#sign-in").hidden = !out;
+  $(".listing").hidden = $(".adding").hidden = $(".skip").hidden = out;
+  $("[data-openid]").hidden = session.authentication !== "openid";
+  $("#sign-in [data-token]").hidden = session.authentication !== "token";
+  $("#account").hidden = !session.account;
+  $("#account strong").textContent = session.account ?? "";
+  // What had the focus may have gone.
+  if (before && document.activeElement === document.body) $(out ? "#sign-in-title" : "#list-title").focus({ preventScroll: true });
+}
+
+async function submitSignIn(event) {
+  event.preventDefault();
+  const form = event.currentTarget;
+  const button = $("button", form);
+  if (button.ariaDisabled === "true") return;
+  const token = $("input", form).value.trim();
+  showFieldError(form, "token", token ? "" : "Enter the token.");
+  if (!token) return;
+  button.ariaDisabled = "true";
+  try {
+    const fresh = await call("POST", SESSION, { token });
+    form.reset();
+    setSession(fresh);
+    $("#list-title").focus({ preventScroll: true });
+    await start();
+  } catch (problem) {
+    if (isSignedOut()) showFieldError(form, "token", problem.message.replace(/^\w+: /, ""));
+  } finally {
+    button.ariaDisabled = "false";
+  }
+}
+
+async function signOut() {
+  await call("POST", "/auth/logout");
+  setSession({ authentication: session.authentication });
+  $("#sign-in-title").focus({ preventScroll: true });
 }
 
 // ---- The list ------------------------------------------------------------------------------------------------------
@@ -122,11 +180,22 @@ function forget(id) {
   cards.delete(id);
 }
 
+/** Takes everything of a user off the page. */
+function forgetAll() {
+  changes += 1;
+  [...cards.keys()].forEach(forget);
+  for (const dialog of document.querySelectorAll("dialog[open]")) dialog.close();
+  [nextPage, total, loaded] = [null, 0, false];
+  showCounts();
+}
+
 // ---- A card --------------------------------------------------------------------------------------------------------
 
 const hostOf = (url) => (URL.canParse(url) ? new URL(url).host : url);
 const nameOf = ({ url, metadata }) => metadata?.name || hostOf(url);
 const addressOf = ({ id }) => new URL(`${API}/${id}/mcp`, location.href).href;
+/** Where a link leads that leads away from this service. */
+const elsewhere = (url) => (new URL(url).origin === location.origin ? "" : ` at ${hostOf(url)}`);
 const isWeb = (url) => URL.canParse(url) && ["http:", "https:"].includes(new URL(url).protocol);
 /** The form in which two spellings of a server's URL are the same: a slash at its end does not matter. */
 const keyOf = (url) => url.replace(/\/+$/, "");
@@ -179,14 +248,14 @@ function updateCard({ connector, element, busy, error }) {
   part("error").textContent = error ?? "";
 
   part("visit").hidden = !visit;
-  part("visit").textContent = visit ? `${state === "connected" ? "Give more access" : "Continue"} at ${hostOf(visit)}` : "";
+  part("visit").textContent = visit ? `${state === "connected" ? "Give more access" : "Continue"}${elsewhere(visit)}` : "";
   if (visit) part("visit").href = visit;
   else part("visit").removeAttribute("href");
   part("connect").hidden = !["created", "disconnected"].includes(state);
   part("connect").classList.toggle("primary", !needsToken);
   part("token").classList.toggle("primary", needsToken);
   part("token").textContent = state === "connected" ? "Change token…" : "Use a token…";
-  part("disconnect").hidden = state !== "connected";
+  part("disconnect").hidden = !["connected", "auth_required"].includes(state);
   // The name is for those who hear a button without seeing the card that it stands in.
   for (const control of element.querySelectorAll(".actions button, .actions a, .endpoint button")) {
     control.setAttribute("aria-label", `${control.textContent} – ${name}`);
@@ -230,6 +299,8 @@ async function act(id, busy, work, done) {
   }
   changes += 1;
   card.busy = null;
+  // Its user has signed out meanwhile.
+  if (!cards.has(id)) return;
   if (fresh instanceof Problem && fresh.status === 404) {
     say(`${nameOf(card.connector)} was deleted elsewhere.`);
     return drop(id);
@@ -396,18 +467,23 @@ function makePreset(preset) {
 
 /** What to type or paste where, by client, for a connector at `url`. */
 const SNIPPETS = {
-  "JSON config": ({ url, name }) =>
-    JSON.stringify({ mcpServers: { [name]: { type: "http", url } } }, null, 2),
-  Inspector: ({ url }) =>
-    `npx @modelcontextprotocol/inspector --cli \\\n  ${url} \\\n  --transport http --method tools/list`,
-  curl: ({ url }) => `# Servers of MCP 2025-11-25 and before: say hello; the answer may carry an Mcp-Session-Id
-curl -i ${url} \\
+  "JSON config": ({ url, name, credential }) =>
+    JSON.stringify(
+      { mcpServers: { [name]: { type: "http", url, ...(credential && { headers: { Authorization: credential } }) } } },
+      null,
+      2,
+    ),
+  Inspector: ({ url, credential }) =>
+    `npx @modelcontextprotocol/inspector --cli \\\n  ${url} \\\n  --transport http --method tools/list` +
+    (credential ? ` \\\n  --header 'Authorization: ${credential}'` : ""),
+  curl: ({ url, authorization }) => `# Servers of MCP 2025-11-25 and before: say hello; the answer may carry an Mcp-Session-Id
+curl -i ${url} \\${authorization}
   -H 'Content-Type: application/json' \\
   -H 'Accept: application/json, text/event-stream' \\
   -d '${JSON.stringify(initialize())}'
 
 # Servers of MCP ${MODERN}: list the tools at once
-curl ${url} \\
+curl ${url} \\${authorization}
   -H 'Content-Type: application/json' \\
   -H 'Accept: application/json, text/event-stream' \\
   -H 'MCP-Protocol-Version: ${MODERN}' \\
@@ -434,7 +510,10 @@ asyncio.run(main())`,
 function makeSetup(details, connector) {
   // A name that every client takes as a key.
   const name = nameOf(connector).toLowerCase().replace(/[^a-z0-9]+/g, "-").replace(/^-|-$/g, "") || "connector";
-  const values = { url: addressOf(connector), id: connector.id, origin: location.origin, name };
+  // Other clients find out by themselves where they get a token.
+  const credential = session.authentication === "token" ? "Bearer YOUR_TOKEN" : null;
+  const authorization = credential ? `\n  -H 'Authorization: ${credential}' \\` : "";
+  const values = { url: addressOf(connector), id: connector.id, origin: location.origin, name, credential, authorization };
   const code = $("code", details);
   const show = (write) => () => (code.textContent = write(values));
   const entries = Object.entries(SNIPPETS).map(([client, write]) => [client, show(write)]);
@@ -491,7 +570,12 @@ function initialize() {
 async function send(url, message, headers) {
   const request = {
     method: "POST",
-    headers: { "Content-Type": "application/json", Accept: "application/json, text/event-stream", ...headers },
+    headers: {
+      ...FROM_CONSOLE,
+      "Content-Type": "application/json",
+      Accept: "application/json, text/event-stream",
+      ...headers,
+    },
     body: JSON.stringify(message),
     signal: AbortSignal.timeout(CALL_TIMEOUT),
   };
@@ -563,7 +647,7 @@ async function withSession(url, use) {
     }, version);
   } finally {
     // A server need not support this, so its answer does not matter.
-    if (session) await fetch(url, { method: "DELETE", headers }).catch(() => {});
+    if (session) await fetch(url, { method: "DELETE", headers: { ...FROM_CONSOLE, ...headers } }).catch(() => {});
   }
 }
 
@@ -771,7 +855,7 @@ async function watch() {
   let rest = REFRESH;
   for (;;) {
     await sleep(POLL);
-    if (document.hidden) continue;
+    if (document.hidden || isSignedOut()) continue;
     rest -= POLL;
     // While the service is away the page asks more often, since nothing else can be done on it.
     if (rest <= 0 || !$("#away").hidden) {
@@ -784,15 +868,21 @@ async function watch() {
 }
 
 async function start() {
+  setSession(await call("GET", SESSION));
+  if (isSignedOut()) return;
   await refresh();
   if (!presets.length) presets = (await api("GET", "/presets")).items;
   showPresets();
 }
 
-/** What failed in passing is on the banner if the service is away; anything else is said. */
-const attempt = (work) => () => work().catch((problem) => $("#away").hidden && say(problem.message));
+/** What failed in passing is on the banner if the service is away, and a matter of signing in if the user has not; anything
+ * else is said. */
+const attempt = (work) => () =>
+  work().catch((problem) => $("#away").hidden && problem.status !== 401 && say(problem.message));
 
 $("#add").addEventListener("submit", submitAdd);
+$("#sign-in form").addEventListener("submit", submitSignIn);
+$("#account button").addEventListener("click", attempt(signOut));
 $("#begin").addEventListener("click", () => $("#add-url").focus());
 $("#more").addEventListener("click", attempt(loadMore));
 $("#away button").addEventListener("click", attempt(start));

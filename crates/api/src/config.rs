@@ -16,6 +16,11 @@ pub struct ApiConfig {
     pub allowed_origins: Vec<String>,
     /// Whether `Host` may be `localhost`, `127.0.0.1` or `[::1]`: when the service listens on loopback.
     pub allow_loopback_hosts: bool,
+    /// The issuers of the tokens that callers present, as the protected resource metadata name them (RFC 9728, section 2);
+    /// none where the operator makes the tokens.
+    pub authorization_servers: Vec<String>,
+    /// How long a person who has signed in to the console stays so.
+    pub session_lifetime: Duration,
     /// The largest body of an API call, in bytes.
     pub api_body_limit: usize,
     /// The largest body that is relayed to an MCP server, in bytes.

@@ -6,6 +6,7 @@ use actix_web::dev::{ServiceRequest, ServiceResponse};
 use actix_web::http::header::{self, HeaderMap};
 use actix_web::middleware::Next;
 use actix_web::{Error, web};
+use connectors_application::audit;
 use url::Url;
 
 use crate::config::ApiConfig;
@@ -19,6 +20,8 @@ pub(crate) struct Guard {
     hosts: Vec<String>,
     /// As browsers serialise them.
     origins: Vec<String>,
+    /// The origin of the public URL.
+    own: String,
 }
 
 impl Guard {
@@ -28,16 +31,15 @@ impl Guard {
         if config.allow_loopback_hosts {
             hosts.extend(["localhost", "127.0.0.1", "[::1]"].map(str::to_owned));
         }
-        let mut origins: Vec<String> =
-            config.allowed_origins.iter().filter_map(|origin| serialized_origin(origin)).collect();
-        origins.push(config.public_url.origin().ascii_serialization());
-        Self { hosts, origins }
+        let origins = config.allowed_origins.iter().filter_map(|origin| serialized_origin(origin)).collect();
+        Self { hosts, origins, own: config.public_url.origin().ascii_serialization() }
     }
 
     pub(crate) fn check(&self, headers: &HeaderMap) -> Result<(), Problem> {
         let mut hosts = headers.get_all(header::HOST);
         let host = hosts.next().and_then(|value| value.to_str().ok()).unwrap_or_default();
         if hosts.next().is_some() || !self.allows_host(host) {
+            audit::refused_origin("the host is not one of this service");
             return Err(Problem::new(
                 Kind::HostRefused,
                 "The service does not answer to the name in `Host`. The operator lists further names in server.allowed_hosts.",
@@ -47,12 +49,24 @@ impl Guard {
         let Some(origin) = origins.next() else { return Ok(()) };
         let origin = origin.to_str().unwrap_or_default();
         if origins.next().is_some() || !self.allows_origin(origin, host) {
+            audit::refused_origin("the origin is not allowed");
             return Err(Problem::new(
                 Kind::OriginRefused,
                 "Pages of this origin may not call the service. The operator lists origins in server.allowed_origins.",
             ));
         }
         Ok(())
+    }
+
+    /// Whether a page of this service itself sends the request, which is known of what browsers send with every form. Of
+    /// requests that have passed [`Guard::check`].
+    pub(crate) fn is_of_own_page(&self, headers: &HeaderMap) -> bool {
+        let text = |name: &str| headers.get(name).and_then(|value| value.to_str().ok());
+        let host = text("host").unwrap_or_default();
+        match text("origin") {
+            Some(origin) => origin == self.own || self.is_origin_of(origin, host),
+            None => text("sec-fetch-site") == Some("same-origin"),
+        }
     }
 
     fn allows_host(&self, host: &str) -> bool {
@@ -65,8 +79,15 @@ impl Guard {
 
     /// Listed, or the very origin of the host that was asked, which has been checked before.
     fn allows_origin(&self, origin: &str, host: &str) -> bool {
-        let own = origin.strip_prefix("http://").or_else(|| origin.strip_prefix("https://"));
-        self.origins.iter().any(|allowed| allowed == origin) || own.is_some_and(|own| own.eq_ignore_ascii_case(host))
+        origin == self.own || self.origins.iter().any(|allowed| allowed == origin) || self.is_origin_of(origin, host)
+    }
+
+    /// Whether `origin` is that of the pages at `host`. What comes by plain http under the public name, where the service
+    /// itself is reached by https, may be anybody's on the way.
+    fn is_origin_of(&self, origin: &str, host: &str) -> bool {
+        let (plain, secure) = (origin.strip_prefix("http://"), origin.strip_prefix("https://"));
+        let forged = plain.zip(self.own.strip_prefix("https://")).is_some_and(|(plain, own)| plain == own);
+        !forged && plain.or(secure).is_some_and(|named| named.eq_ignore_ascii_case(host))
     }
 }
 
@@ -100,6 +121,7 @@ mod tests {
         Guard {
             hosts: ["connectors.example.com", "localhost", "127.0.0.1", "[::1]"].map(str::to_owned).to_vec(),
             origins: vec!["https://inspector.example.com".to_owned()],
+            own: "https://connectors.example.com".to_owned(),
         }
     }
 
@@ -168,6 +190,9 @@ mod tests {
             assert!(!check(&[host], &[origin]), "{origin:?}");
         }
         assert!(!check(&[host], &["http://127.0.0.1:8333", "http://127.0.0.1:8333"]));
+        let public = "connectors.example.com";
+        assert!(check(&[public], &["https://connectors.example.com"]));
+        assert!(!check(&[public], &["http://connectors.example.com"]), "whoever is on the way may have made it");
     }
 
     #[test]

@@ -11,6 +11,7 @@ use actix_web::middleware::Next;
 use actix_web::{Error, HttpResponse, web};
 use tracing::Instrument;
 
+use crate::connection::{Answered, Turns};
 use crate::problem::{Kind, Problem};
 use crate::routes::Api;
 
@@ -42,12 +43,14 @@ pub(crate) async fn observe<B: MessageBody + 'static>(
     let Some(api) = request.app_data::<web::Data<Api>>().cloned() else {
         return next.call(request).await.map(ServiceResponse::map_into_boxed_body);
     };
+    let answering = request.request().conn_data::<Turns>().map(Turns::answer);
     let started = Instant::now();
     let id = api.request_ids.next();
     // The query is left out: at the callback it holds an authorization code.
     let path = request.path().to_owned();
     let method = request.method().clone();
-    let span = tracing::info_span!("request", id, %method, path);
+    // Who calls is written down as soon as it is known.
+    let span = tracing::info_span!("request", id, %method, path, owner = tracing::field::Empty);
 
     let mut response = next.call(request).instrument(span.clone()).await?.map_into_boxed_body();
     if let Some(problem) = problem_of(&response) {
@@ -71,7 +74,7 @@ pub(crate) async fn observe<B: MessageBody + 'static>(
         }
         _ => tracing::info!(status = status.as_u16(), ms, "answered"),
     });
-    Ok(response)
+    Ok(response.map_body(|_, body| Answered::new(body, answering).boxed()))
 }
 
 /// The problem that a response stands for: one that a handler returned, or the framework's own bare error.

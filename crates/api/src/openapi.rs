@@ -1,8 +1,10 @@
 //! The OpenAPI 3.1 document, generated from the handlers and wire types.
 
-use utoipa::OpenApi;
+use utoipa::openapi::OpenApi as OpenApiDocument;
+use utoipa::openapi::security::{HttpAuthScheme, HttpBuilder, SecurityScheme};
+use utoipa::{Modify, OpenApi};
 
-use crate::routes::{callback, client, connectors, mcp, system};
+use crate::routes::{admin, callback, client, connectors, mcp, metadata, sign_in, start, system};
 
 #[derive(OpenApi)]
 #[openapi(
@@ -20,9 +22,23 @@ use crate::routes::{callback, client, connectors, mcp, system};
         connectors::connect,
         connectors::disconnect,
         mcp::relay,
+        start::show,
+        start::look,
+        start::set_out,
         callback::finish,
         callback::look,
         client::document,
+        metadata::service,
+        metadata::connector,
+        sign_in::login,
+        sign_in::finish,
+        sign_in::sign_in,
+        sign_in::session,
+        sign_in::sign_out,
+        admin::list,
+        admin::read,
+        admin::disconnect,
+        admin::delete,
         system::healthz,
         system::readyz,
         system::metrics,
@@ -30,11 +46,29 @@ use crate::routes::{callback, client, connectors, mcp, system};
     tags(
         (name = "connectors", description = "Remote MCP servers that the user has registered"),
         (name = "mcp", description = "The MCP servers themselves"),
-        (name = "oauth", description = "Where browsers come back after consent"),
+        (name = "oauth", description = "Where browsers set out for consent and come back, and what OAuth clients and servers read"),
+        (name = "sign-in", description = "People who sign in to the console"),
+        (name = "admin", description = "The connectors of every user, for administrators"),
         (name = "system", description = "For those who watch over the service"),
     ),
+    modifiers(&Schemes),
 )]
 pub(crate) struct Document;
+
+/// Adds the way in which programs say for whom they call. An operator can switch authentication off, so every call that
+/// names it may do without.
+struct Schemes;
+
+impl Modify for Schemes {
+    fn modify(&self, document: &mut OpenApiDocument) {
+        let bearer = HttpBuilder::new()
+            .scheme(HttpAuthScheme::Bearer)
+            .description(Some("A token of the operator or of an authorization server, with the scopes that the call names. Where the operator has switched authentication off, none is needed."))
+            .build();
+        let components = document.components.get_or_insert_default();
+        components.add_security_scheme("bearer", SecurityScheme::Http(bearer));
+    }
+}
 
 /// The OpenAPI document as JSON, indented, with a line feed at its end.
 ///

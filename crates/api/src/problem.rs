@@ -2,15 +2,18 @@
 //!
 //! A [`Problem`] is what a handler returns; `observe` turns it into a document once the request's id is known.
 
+use std::collections::BTreeMap;
 use std::fmt;
+use std::time::Duration;
 
 use actix_web::http::StatusCode;
 use actix_web::http::header::{self, HeaderName, HeaderValue};
 use actix_web::{HttpResponse, ResponseError};
-use connectors_application::{Conflict, Error};
+use connectors_application::{Conflict, Denied, Error};
 use connectors_domain::DisconnectCode;
 use serde::Serialize;
-use utoipa::ToSchema;
+use utoipa::openapi::{Content, Ref, RefOr, Response, ResponseBuilder};
+use utoipa::{IntoResponses, ToSchema};
 
 /// Seconds after which a call that met an unavailable database may be tried again, unless something else is known.
 const RETRY_UNAVAILABLE: u32 = 2;
@@ -31,9 +34,12 @@ pub(crate) struct Problem {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Kind {
     BadRequest,
+    Unauthorized,
     HostRefused,
     OriginRefused,
+    InsufficientScope,
     NotFound,
+    SessionUnknown,
     NoSuchPath,
     MethodNotAllowed,
     Timeout,
@@ -57,9 +63,12 @@ impl Kind {
     const fn parts(self) -> (u16, &'static str, &'static str) {
         match self {
             Self::BadRequest => (400, "bad-request", "The request makes no sense"),
+            Self::Unauthorized => (401, "unauthorized", "A credential is missing or not good"),
             Self::HostRefused => (403, "host-refused", "The host is not allowed"),
             Self::OriginRefused => (403, "origin-refused", "The origin is not allowed"),
+            Self::InsufficientScope => (403, "insufficient-scope", "The credential does not allow this"),
             Self::NotFound => (404, "not-found", "There is no such connector"),
+            Self::SessionUnknown => (404, "session-unknown", "There is no such session"),
             Self::NoSuchPath => (404, "no-such-path", "There is nothing at this path"),
             Self::MethodNotAllowed => (405, "method-not-allowed", "The method is not allowed here"),
             Self::Timeout => (408, "request-timeout", "The request did not arrive in time"),
@@ -93,6 +102,11 @@ impl Problem {
         Self { headers, ..self }
     }
 
+    /// Says after what time the call may be tried again.
+    pub(crate) fn retry_after(self, time: Duration) -> Self {
+        self.with_headers(vec![(header::RETRY_AFTER, HeaderValue::from(whole_seconds(time)))])
+    }
+
     /// The response, for the request `id` on `path`.
     pub(crate) fn respond(&self, path: &str, id: &str) -> HttpResponse {
         let (status, name, title) = self.kind.parts();
@@ -116,7 +130,7 @@ impl Problem {
             Kind::Unavailable if !headers.contains_key(header::RETRY_AFTER) => {
                 headers.insert(header::RETRY_AFTER, HeaderValue::from(RETRY_UNAVAILABLE));
             }
-            Kind::Limit => {
+            Kind::Limit if !headers.contains_key(header::RETRY_AFTER) => {
                 headers.insert(header::RETRY_AFTER, HeaderValue::from(RETRY_LIMIT));
             }
             // What is left of the body is not read: the connection cannot serve another request.
@@ -127,6 +141,11 @@ impl Problem {
         }
         response
     }
+}
+
+/// `time` as `Retry-After` tells it (RFC 9110, section 10.2.3): rounded up, so that nobody comes too early.
+pub(crate) fn whole_seconds(time: Duration) -> u64 {
+    (time.as_secs() + u64::from(time.subsec_nanos() > 0)).max(1)
 }
 
 impl fmt::Display for Problem {
@@ -151,6 +170,7 @@ impl From<Error> for Problem {
             Error::Conflict(Conflict::Duplicate) => Self::new(Kind::Duplicate, detail),
             Error::Conflict(Conflict::Changed) => Self::new(Kind::Changed, detail),
             Error::LimitReached(_) => Self::new(Kind::Limit, detail),
+            Error::TooMany { retry_after, .. } => Self::new(Kind::Limit, detail).retry_after(retry_after),
             Error::ConnectFailed(reason) => {
                 let kind = match reason.code() {
                     DisconnectCode::ServerUnreachable | DisconnectCode::ServerTimeout => Kind::GatewayTimeout,
@@ -166,6 +186,18 @@ impl From<Error> for Problem {
                 tracing::error!(error = %Chain(source.as_ref()), "internal fault");
                 Self::new(Kind::Internal, detail)
             }
+        }
+    }
+}
+
+/// What is told of a caller who is not let in. Whoever demands the credential adds the challenge.
+impl From<Denied> for Problem {
+    fn from(denied: Denied) -> Self {
+        let detail = denied.to_string();
+        match denied {
+            Denied::Unauthenticated => Self::new(Kind::Unauthorized, detail),
+            Denied::Unavailable => Self::new(Kind::Unavailable, detail),
+            Denied::TooManyRequests { retry_after } => Self::new(Kind::Limit, detail).retry_after(retry_after),
         }
     }
 }
@@ -206,4 +238,57 @@ pub(crate) struct ProblemDocument {
     /// Of a connect that failed: why the connector is disconnected now.
     #[serde(skip_serializing_if = "Option::is_none")]
     disconnect_code: Option<String>,
+}
+
+/// Documents the answers that every call has which demands a permission.
+pub(crate) struct CallerProblems;
+
+impl IntoResponses for CallerProblems {
+    fn responses() -> BTreeMap<String, RefOr<Response>> {
+        documented(&[
+            (401, "A credential is missing or not good; `WWW-Authenticate` says where one can be got"),
+            (403, "The credential lacks the scope, or the origin is not allowed"),
+            (429, "The user has reached a limit"),
+            (503, "The database is away, or the credential cannot be checked now"),
+        ])
+    }
+}
+
+/// Documents the answers that every call has which takes a JSON body.
+pub(crate) struct BodyProblems;
+
+impl IntoResponses for BodyProblems {
+    fn responses() -> BTreeMap<String, RefOr<Response>> {
+        documented(&[(413, "The body is too large"), (415, "The body is not JSON"), (422, "A field is wrong")])
+    }
+}
+
+/// Documents the answer of every call for one connector.
+pub(crate) struct NoConnector;
+
+impl IntoResponses for NoConnector {
+    fn responses() -> BTreeMap<String, RefOr<Response>> {
+        documented(&[(404, "There is no such connector")])
+    }
+}
+
+fn documented(answers: &[(u16, &str)]) -> BTreeMap<String, RefOr<Response>> {
+    let schema = RefOr::Ref(Ref::from_schema_name("Problem"));
+    let content = Content::new(Some(schema));
+    let response = |description: &str| {
+        ResponseBuilder::new().description(description).content("application/problem+json", content.clone()).build()
+    };
+    answers.iter().map(|(status, description)| (status.to_string(), RefOr::T(response(description)))).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn nobody_is_told_to_come_back_too_early() {
+        for (milliseconds, seconds) in [(0, 1), (1, 1), (999, 1), (1_000, 1), (1_001, 2), (59_500, 60)] {
+            assert_eq!(whole_seconds(Duration::from_millis(milliseconds)), seconds, "{milliseconds}");
+        }
+    }
 }

@@ -3,12 +3,13 @@
 
 use std::collections::BTreeMap;
 
-use connectors_application::ports::ConnectorPage;
-use connectors_domain::{Connector, Metadata, Preset};
+use connectors_domain::{Connector, Metadata, Permission, Preset, Principal};
 use serde::{Deserialize, Serialize};
 use utoipa::openapi::schema::{ObjectBuilder, Schema, SchemaType, Type};
 use utoipa::{IntoParams, ToSchema};
 use uuid::Uuid;
+
+use crate::links::Links;
 
 /// A remote MCP server that the user has registered.
 #[derive(Debug, Serialize, ToSchema)]
@@ -81,6 +82,17 @@ pub struct AuthRequest {
     /// The URL to open in the user's browser.
     #[schema(format = "uri")]
     pub authorization_endpoint: String,
+}
+
+/// A connector, as an administrator sees it.
+#[derive(Debug, Serialize, ToSchema)]
+#[schema(as = AdminConnector)]
+pub struct AdminConnectorDocument {
+    /// As its user sees it, but that `auth_request` is always null: it is for that user alone.
+    #[serde(flatten)]
+    pub connector: ConnectorDocument,
+    /// What people call its user, where that is known.
+    pub account: Option<String>,
 }
 
 /// A list, a page at a time.
@@ -158,6 +170,60 @@ pub struct ConnectDocument {
     pub access_token: Option<String>,
 }
 
+/// What it takes to sign in where the operator hands out tokens.
+#[derive(Deserialize, ToSchema)]
+#[schema(as = SignIn)]
+pub struct SignInDocument {
+    /// The token.
+    #[schema(write_only)]
+    pub token: String,
+}
+
+/// Who has signed in.
+#[derive(Debug, Serialize, ToSchema)]
+#[schema(as = Session)]
+pub struct SessionDocument {
+    /// How people sign in here.
+    pub authentication: AuthenticationName,
+    /// What people call whoever has signed in. Not there if nobody has, or need.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub account: Option<String>,
+    /// What they may do. Not there if nobody has signed in, or need.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub scopes: Option<Vec<&'static str>>,
+}
+
+/// How people sign in.
+#[derive(Debug, Clone, Copy, Serialize, ToSchema)]
+#[serde(rename_all = "snake_case")]
+#[schema(as = Authentication)]
+pub enum AuthenticationName {
+    /// They need not.
+    None,
+    /// With a token that the operator has handed out.
+    Token,
+    /// At an identity provider, by OpenID Connect.
+    Openid,
+}
+
+/// The metadata of something for which callers need a credential (RFC 9728, section 2).
+#[derive(Debug, Serialize, ToSchema)]
+#[schema(as = ResourceMetadata)]
+pub struct ResourceMetadataDocument {
+    /// Its identifier: the URL at which it is.
+    #[schema(format = "uri")]
+    pub resource: String,
+    /// The issuers of the tokens for it; none where the operator hands them out.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub authorization_servers: Vec<String>,
+    /// The scopes of those tokens.
+    pub scopes_supported: Vec<&'static str>,
+    /// How tokens are presented: in the `Authorization` header.
+    pub bearer_methods_supported: Vec<&'static str>,
+    /// Its name, for people.
+    pub resource_name: &'static str,
+}
+
 /// Which connectors to list.
 #[derive(Debug, Default, Deserialize, IntoParams)]
 #[into_params(parameter_in = Query)]
@@ -173,18 +239,22 @@ pub struct ListParameters {
     pub state: Option<String>,
 }
 
-impl From<&Connector> for ConnectorDocument {
-    fn from(connector: &Connector) -> Self {
+impl ConnectorDocument {
+    /// The document for the user to whom `connector` belongs.
+    pub(crate) fn new(connector: &Connector, links: &Links) -> Self {
+        let request = |url| AuthRequest { kind: "code", authorization_endpoint: url };
+        Self { auth_request: links.consent(connector).map(request), ..Self::of_any(connector) }
+    }
+
+    /// The document without what only its user may know.
+    fn of_any(connector: &Connector) -> Self {
         let reason = connector.disconnect_reason();
         Self {
             id: connector.id.as_uuid(),
             url: connector.url.as_str().to_owned(),
             state: connector.client_state().into(),
             lifecycle: connector.lifecycle().into(),
-            auth_request: connector.attempt().map(|attempt| AuthRequest {
-                kind: "code",
-                authorization_endpoint: attempt.authorization_url.expose().to_owned(),
-            }),
+            auth_request: None,
             disconnect_reason: reason.map(|reason| reason.message().to_owned()),
             disconnect_code: reason.map(|reason| reason.code().as_str().to_owned()),
             metadata: connector.metadata.as_ref().map(entries),
@@ -205,14 +275,21 @@ fn entries(metadata: &Metadata) -> BTreeMap<String, String> {
     metadata.entries().clone()
 }
 
-impl PageDocument<ConnectorDocument> {
-    /// The page as a document.
-    pub fn new(page: &ConnectorPage, next_page_token: Option<String>) -> Self {
+impl AdminConnectorDocument {
+    /// The document for an administrator.
+    pub(crate) fn new(connector: &Connector) -> Self {
+        let account = connector.account.as_ref().map(|account| account.as_str().to_owned());
+        Self { connector: ConnectorDocument::of_any(connector), account }
+    }
+}
+
+impl SessionDocument {
+    pub(crate) fn new(authentication: AuthenticationName, principal: Option<&Principal>) -> Self {
+        let scopes = |principal: &Principal| principal.permissions.iter().map(Permission::as_str).collect();
         Self {
-            items: page.items.iter().map(ConnectorDocument::from).collect(),
-            total_count: page.total,
-            has_more: page.next.is_some(),
-            next_page_token,
+            authentication,
+            account: principal.map(|principal| principal.account.as_str().to_owned()),
+            scopes: principal.map(scopes),
         }
     }
 }

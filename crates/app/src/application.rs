@@ -6,14 +6,20 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use connectors_egress::BuildError;
+use connectors_identity::ConfigError;
 use connectors_storage::OpenError;
 use thiserror::Error;
+use tokio::net::TcpSocket;
 use tokio::sync::oneshot;
 use tokio::task::JoinSet;
 use url::Url;
 
 use crate::settings::{Settings, SettingsError};
 use crate::wiring::{self, Parts};
+
+/// Connections that may wait to be accepted. The standard library's listener has 128, and a thousand clients that come back
+/// at once, after a restart of this service or of a proxy before it, would be turned away for seconds.
+const BACKLOG: u32 = 1024;
 
 /// The service, listening, with its database open.
 pub struct Application {
@@ -52,6 +58,9 @@ pub enum StartError {
     /// The way out cannot be set up.
     #[error("the way out to servers cannot be set up")]
     Egress(#[source] BuildError),
+    /// The identity providers cannot be asked.
+    #[error("auth.issuers cannot be used")]
+    Identity(#[source] ConfigError),
     /// The server failed.
     #[error("the HTTP server failed")]
     Server(#[source] io::Error),
@@ -64,7 +73,7 @@ impl Application {
     pub async fn build(settings: &Settings) -> Result<Self, StartError> {
         // First of all, so that a second start on the same address fails before it touches anything.
         let listen = settings.server.listen;
-        let listener = TcpListener::bind(listen).map_err(|source| StartError::Listen { address: listen, source })?;
+        let listener = listener(listen).map_err(|source| StartError::Listen { address: listen, source })?;
         let public_url = settings.public_url(listener.local_addr().map_err(StartError::Server)?)?;
         let parts = wiring::parts(settings, listener, public_url.clone()).await?;
         Ok(Self { parts, public_url, shutdown_timeout: settings.server.shutdown_timeout })
@@ -129,5 +138,35 @@ impl Application {
                 Ok(())
             }
         }
+    }
+}
+
+/// Listens as the standard library would, with a [`BACKLOG`] of its own.
+fn listener(address: SocketAddr) -> io::Result<TcpListener> {
+    let socket = if address.is_ipv4() { TcpSocket::new_v4()? } else { TcpSocket::new_v6()? };
+    // So that a restart need not wait for the connections of the process before. On Windows it means another thing.
+    #[cfg(not(windows))]
+    socket.set_reuseaddr(true)?;
+    socket.bind(address)?;
+    socket.listen(BACKLOG)?.into_std()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Instant;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn hundreds_of_clients_may_wait_to_be_accepted() {
+        let listener = listener("127.0.0.1:0".parse().unwrap()).unwrap();
+        let address = listener.local_addr().unwrap();
+        let start = Instant::now();
+        let mut waiting = Vec::new();
+        for _ in 0..400 {
+            waiting.push(tokio::net::TcpStream::connect(address).await.unwrap());
+        }
+        // Whom the kernel turns away tries again after a second.
+        assert!(start.elapsed() < Duration::from_secs(1), "{:?}", start.elapsed());
     }
 }

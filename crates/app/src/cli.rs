@@ -12,7 +12,9 @@ use crate::application::{Application, StartError};
 use crate::healthcheck::{Unhealthy, healthcheck};
 use crate::settings::{AuthMode, Settings, SettingsError, SettingsFile};
 use crate::signals::Signals;
-use crate::{codes, settings, telemetry, wiring};
+use crate::telemetry::AuditFileError;
+use crate::tokens::{TokenCommand, TokenError};
+use crate::{codes, settings, telemetry, tokens, wiring};
 
 /// The file that is read from the working directory if there is one.
 const FILE: &str = "connectors.toml";
@@ -37,7 +39,7 @@ struct Arguments {
     command: Option<Command>,
 }
 
-#[derive(Debug, Clone, Copy, Subcommand)]
+#[derive(Debug, Clone, Subcommand)]
 enum Command {
     /// Run the service until SIGTERM or SIGINT (what happens without a command)
     Serve,
@@ -49,6 +51,9 @@ enum Command {
     Check,
     /// Count what is sealed under which key: a key that nothing needs may be taken off the list
     Keys,
+    /// Make, list and take back the tokens with which callers are known where auth.mode is tokens
+    #[command(subcommand)]
+    Token(TokenCommand),
     /// Ask the running service whether it is alive
     Healthcheck,
     /// Print the reference page of the settings
@@ -70,6 +75,10 @@ enum Failure {
     Database(#[from] OpenError),
     #[error(transparent)]
     Unhealthy(#[from] Unhealthy),
+    #[error(transparent)]
+    Token(#[from] TokenError),
+    #[error(transparent)]
+    AuditFile(#[from] AuditFileError),
     #[error("stopped by a second {0}")]
     CutShort(&'static str),
     #[error(transparent)]
@@ -86,7 +95,9 @@ pub async fn run() -> ExitCode {
             // Nobody is left to be told if standard error is gone.
             let _ = writeln!(io::stderr(), "connectors: {}", with_causes(&failure));
             match failure {
-                Failure::Settings(_) | Failure::Start(StartError::Settings(_) | StartError::CaFile { .. }) => {
+                Failure::Settings(_)
+                | Failure::AuditFile(_)
+                | Failure::Start(StartError::Settings(_) | StartError::CaFile { .. } | StartError::Identity(_)) => {
                     ExitCode::from(2)
                 }
                 _ => ExitCode::FAILURE,
@@ -102,6 +113,7 @@ async fn execute(arguments: Arguments) -> Result<(), Failure> {
         Command::Openapi => print(&connectors_api::openapi_json().map_err(io::Error::other)?),
         Command::Check => check(load(arguments.config)?).await,
         Command::Keys => keys(load(arguments.config)?).await,
+        Command::Token(command) => token(load(arguments.config)?, command).await,
         Command::Healthcheck => Ok(healthcheck(load(arguments.config)?.server.listen).await?),
         Command::Settings => print(&settings::reference()),
         Command::Codes => print(&codes::reference()),
@@ -114,7 +126,7 @@ fn load(file: Option<PathBuf>) -> Result<Settings, SettingsError> {
 }
 
 async fn serve(settings: Settings) -> Result<(), Failure> {
-    telemetry::start(&settings.log);
+    telemetry::start(&settings.log)?;
     let mut signals = Signals::listen()?;
     let application = tokio::select! {
         built = Application::build(&settings) => built?,
@@ -155,7 +167,7 @@ fn warn_of_exposure(settings: &Settings, application: &Application) {
         Some(Host::Ipv6(address)) => address.is_loopback(),
         None => true,
     };
-    if settings.auth == AuthMode::None && !here {
+    if !settings.auth.is_closed() && !here {
         tracing::warn!(
             public_url = %application.public_url(),
             "authentication is off: whoever gets through the proxy before this service uses every connector in it"
@@ -169,7 +181,7 @@ fn warn_of_exposure(settings: &Settings, application: &Application) {
 }
 
 async fn migrate(settings: Settings) -> Result<(), Failure> {
-    telemetry::start(&settings.log);
+    telemetry::start(&settings.log)?;
     let done = wiring::migrate(&settings).await?;
     if done.is_empty() {
         print("the database is up to date\n")?;
@@ -178,7 +190,7 @@ async fn migrate(settings: Settings) -> Result<(), Failure> {
 }
 
 async fn keys(settings: Settings) -> Result<(), Failure> {
-    telemetry::start(&settings.log);
+    telemetry::start(&settings.log)?;
     let keys = wiring::keys_in_use(&settings).await?;
     if keys.is_empty() {
         print("nothing is sealed\n")?;
@@ -189,8 +201,20 @@ async fn keys(settings: Settings) -> Result<(), Failure> {
     })
 }
 
+async fn token(settings: Settings, command: TokenCommand) -> Result<(), Failure> {
+    telemetry::start(&settings.log)?;
+    let printed = tokens::run(&settings, command).await?;
+    print(&printed.output)?;
+    io::stderr().write_all(printed.note.as_bytes())?;
+    if !printed.note.is_empty() && settings.auth.mode != AuthMode::Tokens {
+        let mode = settings.auth.mode.as_str();
+        writeln!(io::stderr(), "auth.mode is {mode}: tokens are asked for only while it is tokens")?;
+    }
+    Ok(())
+}
+
 async fn check(settings: Settings) -> Result<(), Failure> {
-    telemetry::start(&settings.log);
+    telemetry::start(&settings.log)?;
     print("ok: settings\n")?;
     wiring::check_egress(&settings)?;
     print("ok: way out\n")?;

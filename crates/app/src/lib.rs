@@ -11,6 +11,7 @@ mod platform;
 pub mod settings;
 mod signals;
 mod telemetry;
+mod tokens;
 mod wiring;
 
 pub use application::{Application, StartError};

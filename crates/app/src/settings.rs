@@ -3,12 +3,14 @@
 //! They come from defaults, then a file, then the environment; [`SETTINGS`] lists every one of them. What leaves this
 //! module is parsed: an address is an address, a preset is a preset, and what is not safe together has been refused.
 
+mod auth;
 mod background;
 mod connector;
 mod database;
 mod egress;
 mod error;
 mod layers;
+mod limits;
 mod log;
 mod oauth;
 mod reference;
@@ -22,12 +24,14 @@ use std::time::Duration;
 
 use url::Url;
 
+pub use self::auth::{AuthMode, AuthSettings, LoginClient};
 pub use self::background::{BackgroundSettings, RenewalSettings};
 pub use self::connector::ConnectorSettings;
 pub use self::database::DatabaseSettings;
 pub use self::egress::EgressSettings;
 pub use self::error::{Origin, SettingsError};
 pub use self::layers::SettingsFile;
+pub use self::limits::LimitSettings;
 pub use self::log::{LogFormat, LogSettings};
 pub use self::oauth::OAuthSettings;
 pub use self::reference::reference;
@@ -43,7 +47,9 @@ pub struct Settings {
     /// Where connectors are kept.
     pub database: DatabaseSettings,
     /// Who may call.
-    pub auth: AuthMode,
+    pub auth: AuthSettings,
+    /// How much each user may do.
+    pub limits: LimitSettings,
     /// What the service may reach.
     pub egress: EgressSettings,
     /// What users may do.
@@ -60,13 +66,6 @@ pub struct Settings {
     pub probe_timeout: Duration,
     /// What is logged, and how.
     pub log: LogSettings,
-}
-
-/// Who may call.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum AuthMode {
-    /// Everybody who reaches the listening address, as one local user.
-    None,
 }
 
 /// How calls are relayed.
@@ -99,10 +98,12 @@ impl Settings {
     }
 
     fn take(values: &mut Values) -> Result<Self, SettingsError> {
+        let auth = AuthSettings::take(values)?;
         Ok(Self {
             server: ServerSettings::take(values)?,
             database: DatabaseSettings::take(values)?,
-            auth: values.required_text(&table::AUTH_MODE)?.read(|mode| (mode == "none").then_some(AuthMode::None))?,
+            limits: LimitSettings::take(values, auth.is_closed())?,
+            auth,
             egress: EgressSettings::take(values)?,
             connector: ConnectorSettings::take(values)?,
             oauth: OAuthSettings::take(values)?,
@@ -117,12 +118,22 @@ impl Settings {
     /// Refuses what is not safe, or not whole, although each value is good.
     fn check_together(&self) -> Result<(), SettingsError> {
         let listen = self.server.listen;
-        if self.auth == AuthMode::None && !self.listens_on_loopback() {
+        if !self.auth.is_closed() && !self.listens_on_loopback() {
             let port = listen.port();
             return Err(SettingsError::Refused(format!(
                 "server.listen is {listen}, which other machines may reach, and auth.mode is none, which lets everybody \
-                 in; this release has no other mode. Either of these keeps the service to this machine:\n  \
-                 SERVER__LISTEN=127.0.0.1:{port}\n  SERVER__LISTEN=[::1]:{port}"
+                 in. Either keep the service to this machine, or let it ask who calls:\n  \
+                 SERVER__LISTEN=127.0.0.1:{port}\n  AUTH__MODE=tokens"
+            )));
+        }
+        if self.auth.is_closed()
+            && !self.server.public_url.as_ref().map_or_else(|| self.listens_on_loopback(), auth::is_confidential)
+        {
+            return Err(SettingsError::Refused(format!(
+                "auth.mode is {}, and server.public_url is not https: credentials and the cookies that keep one user's \
+                 consent from another's would be there for everybody on the way to read. Set it to what browsers see of the proxy \
+                 that speaks TLS before this service:\n  SERVER__PUBLIC_URL=https://connectors.example.com",
+                self.auth.mode.as_str()
             )));
         }
         if self.database.url.is_shared() && self.database.keys.is_none() {
@@ -143,7 +154,7 @@ impl Settings {
     /// Whether connectors may reach servers on this machine without being listed: only while the service is for this
     /// machine alone anyway, and the operator has not said what may be reached.
     pub fn reaches_loopback(&self) -> bool {
-        self.egress.allow.is_empty() && self.auth == AuthMode::None && self.listens_on_loopback()
+        self.egress.allow.is_empty() && !self.auth.is_closed() && self.listens_on_loopback()
     }
 
     /// What browsers see of a service that listens on `bound`.

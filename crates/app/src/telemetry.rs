@@ -1,10 +1,15 @@
-//! The log: what is written, in which form, and what never is.
+//! The log: what is written, in which form, and what never is. The audit log is a part of it, or a file of its own.
 
-use std::io::IsTerminal;
+use std::fs::{File, OpenOptions};
+use std::io::{self, IsTerminal};
 use std::panic::PanicHookInfo;
+use std::path::{Path, PathBuf};
+use std::sync::Mutex;
 
+use connectors_application::audit;
+use thiserror::Error;
 use tracing::{Level, Metadata, Subscriber};
-use tracing_subscriber::filter::{FilterExt, Targets, filter_fn};
+use tracing_subscriber::filter::{FilterExt, FilterFn, Targets, filter_fn};
 use tracing_subscriber::fmt::MakeWriter;
 use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::registry::LookupSpan;
@@ -12,25 +17,59 @@ use tracing_subscriber::{Layer, Registry};
 
 use crate::settings::{LogFormat, LogSettings};
 
+/// The file of the audit log cannot be used.
+#[derive(Debug, Error)]
+#[error("log.audit_file: {} cannot be opened for appending", path.display())]
+pub(crate) struct AuditFileError {
+    path: PathBuf,
+    #[source]
+    source: io::Error,
+}
+
 /// Starts the log on standard error, and lets panics be logged. Whoever calls it a second time changes nothing.
-pub(crate) fn start(settings: &LogSettings) {
+pub(crate) fn start(settings: &LogSettings) -> Result<(), AuditFileError> {
     let pretty = match settings.format {
         LogFormat::Auto => std::io::stderr().is_terminal(),
         LogFormat::Pretty => true,
         LogFormat::Json => false,
     };
-    let subscriber = subscriber(settings.filter.clone(), pretty, std::io::stderr);
+    let audit_file = settings.audit_file.as_deref().map(open).transpose()?;
+    let subscriber = subscriber(settings.filter.clone(), pretty, std::io::stderr, audit_file);
     if tracing::subscriber::set_global_default(subscriber).is_ok() {
         std::panic::set_hook(Box::new(log_panic));
     }
+    Ok(())
+}
+
+/// Opens the file of the audit log. What is in it stays; each line is added at the end, wherever that is by then.
+fn open(path: &Path) -> Result<File, AuditFileError> {
+    let mut options = OpenOptions::new();
+    options.append(true).create(true);
+    #[cfg(unix)]
+    std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
+    options.open(path).map_err(|source| AuditFileError { path: path.to_owned(), source })
 }
 
 fn subscriber(
     filter: Targets,
     pretty: bool,
     writer: impl for<'w> MakeWriter<'w> + Send + Sync + 'static,
+    audit_file: Option<File>,
 ) -> impl Subscriber + Send + Sync {
-    Registry::default().with(output(pretty, writer).with_filter(filter.and(filter_fn(is_safe))))
+    let log = filter.and(filter_fn(is_safe));
+    let (log, audit) = match audit_file {
+        None => (log.or(audited()).boxed(), None),
+        Some(file) => (log.boxed(), Some(output(false, Mutex::new(file)).with_filter(audited()))),
+    };
+    Registry::default().with(output(pretty, writer).with_filter(log)).with(audit)
+}
+
+/// The audit log, with the spans in which its events stand: they say which request it was, and whose.
+fn audited() -> FilterFn {
+    filter_fn(|metadata| {
+        let span = metadata.is_span() && is_ours(metadata.target()) && *metadata.level() <= Level::INFO;
+        span || metadata.target() == audit::TARGET
+    })
 }
 
 fn output<S: Subscriber + for<'s> LookupSpan<'s>>(
@@ -98,9 +137,48 @@ mod tests {
     fn logged(filter: &str, pretty: bool, log: impl FnOnce()) -> String {
         let kept = Kept::default();
         let writer = kept.clone();
-        let subscriber = subscriber(filter.parse().unwrap(), pretty, move || writer.clone());
+        let subscriber = subscriber(filter.parse().unwrap(), pretty, move || writer.clone(), None);
         tracing::subscriber::with_default(subscriber, log);
         kept.text()
+    }
+
+    #[test]
+    fn the_audit_log_stands_in_the_log_whatever_the_filter_says() {
+        for filter in ["off", "error", "audit=off"] {
+            let text = logged(filter, false, || {
+                let span = tracing::info_span!(target: "connectors_api::observe", "request", id = "r-1");
+                span.in_scope(|| {
+                    tracing::info!(target: audit::TARGET, event = "login", outcome = "done");
+                    tracing::info!(target: "connectors", "else");
+                });
+            });
+            assert_eq!(text.lines().count(), 1, "{filter}: {text}");
+            let event: serde_json::Value = serde_json::from_str(&text).unwrap();
+            assert_eq!((&event["event"], &event["span"]["id"]), (&"login".into(), &"r-1".into()), "{filter}: {text}");
+        }
+    }
+
+    #[test]
+    fn the_audit_log_may_have_a_file_of_its_own_which_is_only_added_to() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("audit.jsonl");
+        std::fs::write(&path, "before\n").unwrap();
+        let kept = Kept::default();
+        let writer = kept.clone();
+        let file = open(&path).unwrap();
+        let subscriber = subscriber("info".parse().unwrap(), false, move || writer.clone(), Some(file));
+        tracing::subscriber::with_default(subscriber, || {
+            let span = tracing::info_span!(target: "connectors_api::observe", "request", id = "r-1");
+            let _entered = span.enter();
+            tracing::info!(target: audit::TARGET, event = "login");
+            tracing::info!(target: "connectors", "else");
+        });
+        let audit = std::fs::read_to_string(&path).unwrap();
+        assert_eq!(audit.lines().count(), 2, "{audit}");
+        assert!(audit.starts_with("before\n") && audit.contains("\"login\"") && audit.contains("r-1"), "{audit}");
+        assert_eq!((kept.text().lines().count(), kept.text().contains("login")), (1, false), "{}", kept.text());
+        let error = open(directory.path()).unwrap_err().to_string();
+        assert!(error.starts_with("log.audit_file: "), "{error}");
     }
 
     #[test]

@@ -4,14 +4,17 @@ use std::net::{SocketAddr, TcpListener};
 use std::sync::Arc;
 use std::time::Duration;
 
-use connectors_api::{ApiConfig, Server};
+use connectors_api::{ApiConfig, Inbound, Server};
 use connectors_application::ports::{
-    Agenda, Changes, Clock, Connectors, Entropy, Registrations, Renewals, Revocations,
+    Agenda, ApiTokens, Authenticator, Changes, Clock, Connectors, Entropy, Login, Registrations, Renewals, Revocations,
+    Sealer,
 };
 use connectors_application::{
-    ConnectorService, IssuerLimits, Keeper, KeeperConfig, Ports, RenewalConfig, ServiceConfig,
+    Access, AccessConfig, ApiTokenService, ConnectorService, IssuerLimits, Keeper, KeeperConfig, Ports, RenewalConfig,
+    ServiceConfig, UserLimits,
 };
-use connectors_egress::{BuildError, Egress, Limits, OwnEndpoint, Policy};
+use connectors_egress::{AllowRule, BuildError, Egress, Limits, OwnEndpoint, Policy};
+use connectors_identity::{JwtAuthenticator, JwtConfig, LoginConfig, OidcLogin};
 use connectors_mcp::{McpClient, McpConfig};
 use connectors_oauth::{AuthorizationClient, OAuthConfig, client_metadata_document};
 use connectors_storage::{Checked, KeyInUse, Migrations, OpenError, ResealFrom, Store, StoreSettings};
@@ -19,7 +22,7 @@ use url::Url;
 
 use crate::application::StartError;
 use crate::platform::{SystemClock, SystemEntropy};
-use crate::settings::Settings;
+use crate::settings::{AuthMode, Settings};
 
 /// What a connect may take beyond its parts' own limits: the writing down of what they have found.
 const PROBE_MARGIN: Duration = Duration::from_secs(5);
@@ -40,9 +43,12 @@ pub(crate) struct Parts {
 /// Freshly made parts.
 pub(crate) async fn parts(settings: &Settings, listener: TcpListener, public_url: Url) -> Result<Parts, StartError> {
     let bound = listener.local_addr().map_err(StartError::Server)?;
-    let egress = egress(settings, own_endpoints(settings, bound))?;
+    let own = own_endpoints(settings, bound);
+    let identity = Identity::new(settings, &own)?;
+    let egress = egress(settings, settings.egress.allow.clone(), own)?;
     let store = Arc::new(Store::open(store_settings(settings, settings.database.migrations)).await?);
     let oauth = oauth_config(settings, &public_url);
+    let sealer: Arc<dyn Sealer> = Arc::new(store.keys().clone());
     let ports = Ports {
         authorization: Arc::new(AuthorizationClient::new(
             egress.clone(),
@@ -57,12 +63,25 @@ pub(crate) async fn parts(settings: &Settings, listener: TcpListener, public_url
         revocations: Arc::clone(&store) as Arc<dyn Revocations>,
         changes: Arc::clone(&store) as Arc<dyn Changes>,
         mcp: Arc::new(mcp_client(settings, egress)),
+        sealer: Arc::clone(&sealer),
         clock: Arc::new(SystemClock),
         entropy: Arc::new(SystemEntropy),
     };
     let service = ConnectorService::new(ports, service_config(settings, &oauth));
     let keeper = Keeper::new(service.clone(), KeeperConfig { interval: settings.background.interval });
-    let server = Server::new(listener, service.clone(), api_config(settings, public_url, &oauth));
+    identity.warm();
+    let authenticator = match settings.auth.mode {
+        AuthMode::None => None,
+        AuthMode::Tokens => Some(Arc::new(tokens(&store)) as Arc<dyn Authenticator>),
+        AuthMode::Oidc => identity.jwt.map(|jwt| jwt as Arc<dyn Authenticator>),
+    };
+    let inbound = Inbound {
+        service: service.clone(),
+        access: Access::new(authenticator, Arc::new(SystemClock), access_config(settings, &public_url)),
+        sealer,
+        login: identity.login.map(|login| login as Arc<dyn Login>),
+    };
+    let server = Server::new(listener, inbound, api_config(settings, public_url, &oauth));
     Ok(Parts { server: server.map_err(StartError::Server)?, service, keeper, store })
 }
 
@@ -93,6 +112,80 @@ pub(crate) async fn reseal(store: &Store) {
     }
 }
 
+/// The tokens of mode `tokens`, for one command. The database may be in use.
+pub(crate) async fn api_tokens(settings: &Settings) -> Result<ApiTokenService, StartError> {
+    let store = Store::open_beside(store_settings(settings, settings.database.migrations)).await?;
+    Ok(tokens(&Arc::new(store)))
+}
+
+fn tokens(store: &Arc<Store>) -> ApiTokenService {
+    ApiTokenService::new(Arc::clone(store) as Arc<dyn ApiTokens>, Arc::new(SystemClock), Arc::new(SystemEntropy))
+}
+
+/// What is asked of identity providers; nothing in the modes without one.
+#[derive(Default)]
+struct Identity {
+    jwt: Option<Arc<JwtAuthenticator>>,
+    login: Option<Arc<OidcLogin>>,
+}
+
+impl Identity {
+    fn new(settings: &Settings, own: &[OwnEndpoint]) -> Result<Self, StartError> {
+        let auth = &settings.auth;
+        let Some(issuer) = auth.issuers.first() else { return Ok(Self::default()) };
+        // The operator has named the issuers, and thereby what may be reached of them.
+        let issuers = auth.issuers.iter().filter_map(|issuer| allow_rule(issuer));
+        let egress = egress(settings, settings.egress.allow.iter().cloned().chain(issuers).collect(), own.to_vec())?;
+        let config = JwtConfig { issuers: auth.issuers.clone(), algorithms: auth.algorithms.clone() };
+        let jwt =
+            Arc::new(JwtAuthenticator::new(&egress, Arc::new(SystemClock), config).map_err(StartError::Identity)?);
+        let login = auth.client.as_ref().map(|client| {
+            let config = LoginConfig {
+                issuer: issuer.clone(),
+                client_id: client.id.clone(),
+                client_secret: client.secret.clone(),
+                algorithms: auth.algorithms.clone(),
+            };
+            let login = OidcLogin::new(&egress, Arc::new(SystemClock), Arc::new(SystemEntropy), config);
+            login.map(Arc::new).map_err(StartError::Identity)
+        });
+        let login = login.transpose()?;
+        Ok(Self { jwt: Some(jwt), login })
+    }
+}
+
+impl Identity {
+    /// Begins to fetch what providers publish, so that the first call need not wait for it.
+    fn warm(&self) {
+        let (jwt, login) = (self.jwt.clone(), self.login.clone());
+        tokio::spawn(async move {
+            if let Some(jwt) = jwt {
+                jwt.warm().await;
+            }
+            if let Some(login) = login {
+                login.warm().await;
+            }
+        });
+    }
+}
+
+/// The rule that lets the way out lead to an issuer, at its own port.
+fn allow_rule(issuer: &str) -> Option<AllowRule> {
+    let url = Url::parse(issuer).ok()?;
+    format!("{}://{}:{}", url.scheme(), url.host_str()?, url.port_or_known_default()?).parse().ok()
+}
+
+fn access_config(settings: &Settings, public_url: &Url) -> AccessConfig {
+    let url = public_url.as_str();
+    let own = || vec![url.trim_end_matches('/').to_owned(), url.to_owned()];
+    AccessConfig {
+        audiences: settings.auth.audiences.clone().unwrap_or_else(own),
+        // The tokens of mode `tokens` are the operator's own word.
+        administrators: settings.auth.mode != AuthMode::Oidc || settings.auth.admin_scope,
+        requests_per_second: settings.limits.requests,
+    }
+}
+
 /// How many rows need which key.
 pub(crate) async fn keys_in_use(settings: &Settings) -> Result<Vec<KeyInUse>, StartError> {
     let store = Store::open(store_settings(settings, Migrations::Check)).await?;
@@ -111,17 +204,13 @@ pub(crate) async fn check_database(settings: &Settings) -> Result<Checked, OpenE
 
 /// Builds the way out as a start would.
 pub(crate) fn check_egress(settings: &Settings) -> Result<(), StartError> {
-    egress(settings, Vec::new()).map(|_| ())
+    Identity::new(settings, &[])?;
+    egress(settings, settings.egress.allow.clone(), Vec::new()).map(|_| ())
 }
 
-fn egress(settings: &Settings, own: Vec<OwnEndpoint>) -> Result<Egress, StartError> {
+fn egress(settings: &Settings, allow: Vec<AllowRule>, own: Vec<OwnEndpoint>) -> Result<Egress, StartError> {
     let configured = &settings.egress;
-    let policy = Policy {
-        allow: configured.allow.clone(),
-        loopback: settings.reaches_loopback(),
-        link_local: configured.allow_link_local,
-        own,
-    };
+    let policy = Policy { allow, loopback: settings.reaches_loopback(), link_local: configured.allow_link_local, own };
     let limits = Limits {
         connect: configured.connect_timeout,
         head: settings.relay.first_byte_timeout,
@@ -184,7 +273,13 @@ fn service_config(settings: &Settings, oauth: &OAuthConfig) -> ServiceConfig {
     ServiceConfig {
         presets: settings.connector.presets.clone(),
         redirect_origins: settings.connector.redirect_origins.clone(),
-        connectors_per_user: settings.connector.per_user,
+        limits: UserLimits {
+            connectors: settings.connector.per_user,
+            waiting: settings.limits.waiting,
+            connects_per_minute: settings.limits.connects,
+            streams: settings.limits.streams,
+        },
+        bind_browsers: settings.auth.is_closed(),
         probe_deadline: 2 * settings.probe_timeout + oauth.request_timeout + oauth.prepare_timeout + PROBE_MARGIN,
         attempt_lifetime: settings.oauth.attempt_lifetime,
         alone_since: (!settings.database.url.is_shared()).then(|| SystemClock.now()),
@@ -217,6 +312,8 @@ fn api_config(settings: &Settings, public_url: Url, oauth: &OAuthConfig) -> ApiC
         workers: server.workers.unwrap_or_else(cores),
         max_connections_per_worker: server.max_connections,
         shutdown_timeout: whole_seconds(server.shutdown_timeout),
+        authorization_servers: settings.auth.issuers.clone(),
+        session_lifetime: settings.auth.session_lifetime,
         instance,
     }
 }
@@ -271,7 +368,7 @@ mod tests {
         let public: Url = "https://connectors.example.com".parse().unwrap();
         assert!(api_config(&settings, public.clone(), &oauth_config(&settings, &public)).allow_loopback_hosts);
         let bound = "127.0.0.1:8333".parse().unwrap();
-        let egress = egress(&settings, own_endpoints(&settings, bound)).unwrap();
+        let egress = egress(&settings, settings.egress.allow.clone(), own_endpoints(&settings, bound)).unwrap();
         let admits = |url: &str| egress.admit(&url.parse().unwrap()).is_ok();
         assert!(admits("http://127.0.0.1:8334/mcp"));
         assert!(!admits("http://127.0.0.1:8333/mcp"));
@@ -282,7 +379,12 @@ mod tests {
     fn the_way_out_does_not_lead_to_the_database() {
         let keys = r#"[{"id":"1","key":"AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA="}]"#;
         let settings = settings(&[("DATABASE__URL", "postgres://u@127.0.0.1:5433/c"), ("ENCRYPTION__KEYS", keys)]);
-        let egress = egress(&settings, own_endpoints(&settings, "127.0.0.1:8333".parse().unwrap())).unwrap();
+        let egress = egress(
+            &settings,
+            settings.egress.allow.clone(),
+            own_endpoints(&settings, "127.0.0.1:8333".parse().unwrap()),
+        )
+        .unwrap();
         let send = |url: &str| egress.send(connectors_egress::Request::new(reqwest::Method::GET, url.parse().unwrap()));
         let runtime = tokio::runtime::Runtime::new().unwrap();
         let refused = runtime.block_on(send("http://127.0.0.1:5433/")).unwrap_err();

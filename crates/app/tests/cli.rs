@@ -144,8 +144,8 @@ fn wrong_settings_are_one_line_and_status_2() {
         ),
         (
             &["healthcheck"],
-            &[("AUTH__MODE", "oidc")],
-            "auth.mode (environment variable AUTH__MODE): expected none, the only value that this release has",
+            &[("AUTH__MODE", "password")],
+            "auth.mode (environment variable AUTH__MODE): expected one of none, tokens, oidc",
         ),
     ] {
         let output = run(directory.path(), arguments, environment);
@@ -162,7 +162,7 @@ fn other_machines_are_not_served_without_authentication() {
     assert_eq!(output.status.code(), Some(2));
     let told: Vec<_> = text(&output.stderr).lines().collect();
     assert!(told[0].contains("server.listen is 0.0.0.0:0") && told[0].contains("auth.mode is none"), "{told:?}");
-    assert_eq!(told[1..], ["  SERVER__LISTEN=127.0.0.1:0", "  SERVER__LISTEN=[::1]:0"]);
+    assert_eq!(told[1..], ["  SERVER__LISTEN=127.0.0.1:0", "  AUTH__MODE=tokens"]);
     assert_eq!(std::fs::read_dir(directory.path()).unwrap().count(), 0, "nothing was made");
 }
 

@@ -2,7 +2,7 @@
 
 use connectors_domain::{
     Authority, AuthorizationAttempt, ClientCredentials, ClientOrigin, Connector, DisconnectCode, DisconnectReason,
-    Event, Grant, GrantSource, Quirks, RedirectUrl, Scopes,
+    Event, Grant, GrantSource, Quirks, RedirectUrl, Scopes, Secret, Start,
 };
 
 use crate::ConnectorService;
@@ -16,8 +16,24 @@ pub(crate) struct Asked {
     pub(crate) held: Scopes,
     /// See [`AuthorizationAttempt::step_ups`].
     pub(crate) step_ups: u8,
-    /// Where the user's browser goes in the end.
+    /// The way of the user's browser.
+    pub(crate) journey: Journey,
+}
+
+/// The way of a user's browser through a consent.
+#[derive(Debug, Default)]
+pub(crate) struct Journey {
+    /// Its secret, where it is on its way already.
+    pub(crate) browser: Option<Secret>,
+    /// Where it goes in the end.
     pub(crate) redirect_url: Option<RedirectUrl>,
+}
+
+impl Journey {
+    /// One that begins, and ends at `redirect_url`.
+    pub(crate) const fn to(redirect_url: Option<RedirectUrl>) -> Self {
+        Self { browser: None, redirect_url }
+    }
 }
 
 impl ConnectorService {
@@ -32,7 +48,7 @@ impl ConnectorService {
         redirect_url: Option<RedirectUrl>,
         held: Option<Grant>,
     ) -> Event {
-        let asked = Asked { redirect_url, ..Asked::default() };
+        let asked = Asked { journey: Journey::to(redirect_url), ..Asked::default() };
         match self.attempt(connector, challenges, asked).await {
             Ok(attempt) => Event::AuthorizationRequired { attempt },
             Err(error) => {
@@ -73,7 +89,11 @@ impl ConnectorService {
             redirect_uri: prepared.redirect_uri,
             scopes: prepared.scopes,
             step_ups: asked.step_ups,
-            redirect_url: asked.redirect_url,
+            redirect_url: asked.journey.redirect_url,
+            start: self
+                .config
+                .bind_browsers
+                .then(|| Start { ticket: self.random_secret(), browser: asked.journey.browser }),
             expires_at: self.after(self.config.attempt_lifetime),
         })
     }

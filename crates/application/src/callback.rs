@@ -4,10 +4,11 @@ use connectors_domain::{
     AuthorizationAttempt, Connector, ConnectorState, DisconnectCode, DisconnectReason, Event, RedirectUrl, Secret,
 };
 
+use crate::authorize::Journey;
 use crate::connect::{forbidden, reason as probe_reason};
 use crate::ports::{ExchangeError, ExchangeRequest, ProbeError, Revocation, RevocationKey};
 use crate::service::AdvanceError;
-use crate::{ConnectorService, Error};
+use crate::{ConnectorService, Error, audit};
 
 /// How often the attempt is looked for anew because something else changed the connector.
 const ATTEMPTS: usize = 5;
@@ -23,6 +24,8 @@ pub struct CallbackRequest {
     pub iss: Option<String>,
     /// Why there is no code (RFC 6749, section 4.1.2.1).
     pub error: Option<String>,
+    /// The secret that the page from which the user set out has left in the browser.
+    pub browser: Option<Secret>,
     /// What follows the callback's path: the key of the issuer to which the redirect URI belongs.
     pub issuer_key: Option<String>,
 }
@@ -35,6 +38,9 @@ pub enum CallbackOutcome {
     /// It did not come from the authorization server that was asked. Nothing was changed, and nothing that came with it
     /// may be shown.
     WrongIssuer,
+    /// It came in another browser than the one in which the authorization was begun. Nothing was changed, and no code was
+    /// exchanged.
+    OtherBrowser,
     /// The server wants a wider consent than was given: the browser goes on to the authorization server.
     Further {
         /// Where it goes.
@@ -65,8 +71,13 @@ impl ConnectorService {
                 return Ok(CallbackOutcome::Unknown);
             }
             if !came_from(&attempt, &request) {
-                tracing::warn!(connector = %connector.id, issuer = %attempt.authority.issuer, "a callback from another issuer");
+                audit::refused_authorization(&connector, "the callback names another issuer");
                 return Ok(CallbackOutcome::WrongIssuer);
+            }
+            if self.config.bind_browsers && (attempt.start.is_none() || !attempt.is_bound_to(request.browser.as_ref()))
+            {
+                audit::refused_authorization(&connector, "it came in another browser than the one that set out");
+                return Ok(CallbackOutcome::OtherBrowser);
             }
             let deadline = self.after(self.config.probe_deadline);
             match self.advance(connector, Event::AttemptConsumed { deadline }).await {
@@ -124,7 +135,8 @@ impl ConnectorService {
             redirect_uri: attempt.redirect_uri,
             scopes: attempt.scopes,
         };
-        let (step_ups, redirect_url, mut connector) = (attempt.step_ups, attempt.redirect_url, connector);
+        let journey = Journey { browser: request.browser, redirect_url: attempt.redirect_url };
+        let (step_ups, mut connector) = (attempt.step_ups, connector);
         let exchanged = self.ports.authorization.exchange(exchange).await;
         let granted = exchanged.as_ref().ok().cloned();
         let (owner, key) = (connector.owner, RevocationKey::next_of(&connector));
@@ -133,7 +145,7 @@ impl ConnectorService {
             Ok(grant) => match self.probe_with(&connector, Some(&grant)).await {
                 Ok(server) => Event::Established { grant: Some(grant), server },
                 Err(ProbeError::Forbidden { challenges }) => {
-                    let wider = self.wider_for_probe(&mut connector, Some(&grant), challenges, redirect_url).await;
+                    let wider = self.wider_for_probe(&mut connector, Some(&grant), challenges, journey).await;
                     wider.unwrap_or(Event::Failed { reason: forbidden(), recovery: Some(grant) })
                 }
                 Err(error) => Event::Failed { reason: probe_reason(&error), recovery: Some(grant) },

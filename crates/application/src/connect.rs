@@ -3,10 +3,11 @@
 use std::time::Duration;
 
 use connectors_domain::{
-    AccessToken, Connecting, Connector, ConnectorId, ConnectorState, DisconnectCode, DisconnectReason, Event, Grant,
-    IssuedGrant, OwnerId, RedirectUrl, ServerFacts,
+    AccessToken, AccountName, Connecting, Connector, ConnectorId, ConnectorState, DisconnectCode, DisconnectReason,
+    Event, Grant, IssuedGrant, OwnerId, RedirectUrl, ServerFacts,
 };
 
+use crate::authorize::Journey;
 use crate::ports::{ProbeError, RenewalKey};
 use crate::renew::{Renewed, Unrenewed};
 use crate::service::AdvanceError;
@@ -25,6 +26,8 @@ pub struct ConnectRequest {
     pub redirect_url: Option<String>,
     /// An access token to use, in place of any that is stored.
     pub access_token: Option<String>,
+    /// What people call the user.
+    pub account: Option<AccountName>,
 }
 
 /// Why the server of a connector could not be asked with the grant that the connector holds.
@@ -45,6 +48,7 @@ pub(crate) enum HeldError {
 struct Checked {
     redirect_url: Option<RedirectUrl>,
     grant: Option<Grant>,
+    account: Option<AccountName>,
 }
 
 impl ConnectorService {
@@ -54,6 +58,7 @@ impl ConnectorService {
     /// connect that is under way already is joined, unless this one brings a token of its own.
     pub async fn connect(&self, owner: OwnerId, id: ConnectorId, request: ConnectRequest) -> Result<Connector, Error> {
         let request = self.check(request)?;
+        self.limits.connect(owner)?;
         let service = self.clone();
         // A caller that goes away leaves no connector in the middle.
         self.to_the_end(async move { Box::pin(service.connect_in_task(owner, id, request)).await }).await?
@@ -71,7 +76,7 @@ impl ConnectorService {
             .transpose()
             .map_err(|error| Error::Unprocessable { field: "access_token", message: error.to_string() })?
             .map(Grant::supplied);
-        Ok(Checked { redirect_url, grant })
+        Ok(Checked { redirect_url, grant, account: request.account })
     }
 
     async fn connect_in_task(&self, owner: OwnerId, id: ConnectorId, request: Checked) -> Result<Connector, Error> {
@@ -85,7 +90,9 @@ impl ConnectorService {
                     return Ok(connector);
                 }
             }
-            if let Some(connector) = self.begin(connector).await? {
+            self.may_wait(&connector).await?;
+            let account = request.account.clone().or(connector.account);
+            if let Some(connector) = self.begin(Connector { account, ..connector }).await? {
                 return self.probe(connector, request).await;
             }
         }
@@ -155,8 +162,8 @@ impl ConnectorService {
                 self.authorization(&mut connector, challenges, request.redirect_url, stored).await
             }
             Err(HeldError::Probe(ProbeError::Forbidden { challenges })) if !supplied => {
-                let wider =
-                    self.wider_for_probe(&mut connector, stored.as_ref(), challenges, request.redirect_url).await;
+                let journey = Journey::to(request.redirect_url);
+                let wider = self.wider_for_probe(&mut connector, stored.as_ref(), challenges, journey).await;
                 wider.unwrap_or(Event::Failed { reason: forbidden(), recovery: stored })
             }
             // A token that was never seen to work is kept only while nothing speaks against it.

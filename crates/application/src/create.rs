@@ -3,10 +3,10 @@
 use std::collections::BTreeMap;
 
 use connectors_domain::{
-    ClientCredentials, ClientError, Connector, ConnectorId, Metadata, OwnerId, ServerUrl, UrlError,
+    AccountName, ClientCredentials, ClientError, Connector, ConnectorId, Metadata, OwnerId, ServerUrl, UrlError,
 };
 
-use crate::{ConnectorService, Error};
+use crate::{ConnectorService, Error, audit};
 
 /// What a user gives to register a server.
 #[derive(Debug, Clone, Default)]
@@ -19,6 +19,8 @@ pub struct CreateRequest {
     pub client_secret: Option<String>,
     /// What the client wishes to remember.
     pub metadata: Option<BTreeMap<String, String>>,
+    /// What people call the user.
+    pub account: Option<AccountName>,
     /// Whether a preset for that server may give what the request does not.
     pub match_preset: bool,
 }
@@ -43,9 +45,10 @@ impl ConnectorService {
         let now = self.now();
         let mut random = [0; 10];
         self.ports.entropy.fill(&mut random);
-        let connector = Connector::new(ConnectorId::new(now, random), owner, url, client, metadata, now);
-        self.ports.connectors.insert(connector.clone(), self.config.connectors_per_user).await?;
-        tracing::info!(connector = %connector.id, %owner, "connector created");
+        let mut connector = Connector::new(ConnectorId::new(now, random), owner, url, client, metadata, now);
+        connector.account = request.account;
+        self.ports.connectors.insert(connector.clone(), self.config.limits.connectors).await?;
+        audit::created(&connector);
         Ok(connector)
     }
 }

@@ -3,7 +3,7 @@
 use connectors_domain::{ConnectorId, OwnerId};
 
 use crate::ports::Removed;
-use crate::{ConnectorService, Error};
+use crate::{ConnectorService, Error, audit};
 
 impl ConnectorService {
     /// Removes the connector `id` of `owner` with all that is stored of it, whatever its state.
@@ -17,7 +17,7 @@ impl ConnectorService {
             if removed? == Removed::Nothing {
                 return Err(Error::NotFound);
             }
-            tracing::info!(connector = %id, %owner, "connector deleted");
+            audit::deleted(id, owner);
             Ok(())
         })
         .await?

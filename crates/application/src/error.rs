@@ -1,5 +1,7 @@
 //! What can go wrong in a use case, told apart by what the caller can do about it.
 
+use std::time::Duration;
+
 use connectors_domain::DisconnectReason;
 use thiserror::Error;
 
@@ -28,6 +30,14 @@ pub enum Error {
     /// A limit is reached.
     #[error("{0}")]
     LimitReached(String),
+    /// A limit is reached that frees itself with time.
+    #[error("{text} Try again later.")]
+    TooMany {
+        /// Which limit.
+        text: String,
+        /// After what time the call may be tried again.
+        retry_after: Duration,
+    },
     /// The connector could not be connected, and is disconnected now for this reason.
     #[error("{}", .0.message())]
     ConnectFailed(DisconnectReason),

@@ -17,7 +17,7 @@ use crate::ports::{Due, DueRevocation, Postponed, ProbeError, StoreError};
 use crate::schedule::{self, back_off, next_recovery};
 use crate::service::AdvanceError;
 use crate::targets::Target;
-use crate::{ConnectorService, Error};
+use crate::{ConnectorService, Error, audit};
 
 /// How long what was taken is kept from others: longer than it may take, so that nothing is done twice at the same time.
 const HOLD: Duration = Duration::from_mins(10);
@@ -316,6 +316,7 @@ impl ConnectorService {
     pub(crate) async fn revoke(&self, due: DueRevocation) -> Result<(), StoreError> {
         let DueRevocation { revocation, failures } = due;
         let key = revocation.key;
+        let owner = revocation.owner;
         let issuer = revocation.grant.issued().map(|issued: &IssuedGrant| issued.authority.issuer.clone());
         let revoking = self.ports.authorization.revoke(revocation.grant);
         let failure = match timeout(REVOCATION, revoking).await {
@@ -323,18 +324,21 @@ impl ConnectorService {
             Ok(Err(error)) => Some(error.0),
             Err(_) => Some("it did not answer in time"),
         };
-        let (connector, issuer) = (key.connector, issuer.as_ref().map(tracing::field::display));
+        let (connector, issuer) = (key.connector, issuer.as_ref().map(Issuer::as_str));
+        let audit = |outcome| audit::revocation(connector, owner, issuer, outcome);
         match failure {
             None => {
-                tracing::info!(%connector, issuer, "grant revoked");
+                audit("done");
                 self.ports.revocations.done(key).await
             }
             Some(what) if failures + 1 >= REVOCATIONS => {
                 tracing::warn!(%connector, issuer, what, "a grant that was given up could not be revoked, and nobody tries any more");
+                audit("given_up");
                 self.ports.revocations.done(key).await
             }
             Some(what) => {
                 tracing::info!(%connector, issuer, what, failures, "a grant that was given up could not be revoked yet");
+                audit("failed");
                 let until = schedule::after(self.now(), back_off(FIRST_RETRY, failures));
                 self.ports.revocations.postpone(key, until).await
             }

@@ -11,7 +11,7 @@ use crate::renew::{Renewed, Unrenewed};
 use crate::service::AdvanceError;
 use crate::streams::Consent;
 use crate::targets::Target;
-use crate::{Conflict, ConnectorService, Error};
+use crate::{Conflict, ConnectorService, Error, sessions};
 
 /// The status of a server that understood and refuses.
 const FORBIDDEN: u16 = 403;
@@ -27,6 +27,8 @@ pub enum RelayFailure {
     Unrenewed(Unrenewed),
     /// The server failed. It is never [`RelayError::Unauthorized`].
     Server(RelayError),
+    /// The request names a session that was not given out for this user and this connector, or is over.
+    UnknownSession,
     /// The service failed, or there is no such connector.
     Service(Error),
 }
@@ -57,9 +59,23 @@ impl ConnectorService {
         headers: RequestHeaders,
         body: Bytes,
     ) -> Result<RelayResponse, RelayFailure> {
-        let call = Call { method, headers, body };
+        let mut call = Call { method, headers, body };
+        let sealer = self.ports.sealer.as_ref();
+        let session = sessions::open(sealer, owner, id, &mut call.headers)
+            .map_err(|sessions::ForeignSession| RelayFailure::UnknownSession)?;
+        let place = match method {
+            RelayMethod::Get => Some(self.limits.stream(owner)?),
+            RelayMethod::Post | RelayMethod::Delete => None,
+        };
         // A connection to the server serves later calls, too.
-        self.at_home(Box::pin(self.relay_call(owner, id, call))).await
+        let mut answer = self.at_home(Box::pin(self.relay_call(owner, id, call))).await?;
+        if let RelayBody::Events { stream } = answer.body {
+            // The server has acted on a call by now: its answer is counted, and never refused.
+            let place = place.unwrap_or_else(|| self.limits.answer(owner));
+            answer.body = RelayBody::Events { stream: place.held_by(stream) };
+        }
+        sessions::close(sealer, owner, id, session.as_ref(), &mut answer.headers);
+        Ok(answer)
     }
 
     async fn relay_call(&self, owner: OwnerId, id: ConnectorId, call: Call) -> Result<RelayResponse, RelayFailure> {

@@ -4,8 +4,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use connectors_domain::{
-    Change, ChangeKind, Connector, ConnectorId, ConnectorState, Event, OwnerId, Presets, RedirectOrigins, Revision,
-    Transition, TransitionError,
+    Connector, ConnectorId, ConnectorState, Event, OwnerId, Presets, RedirectOrigins, Revision, Secret, Transition,
+    TransitionError,
 };
 use jiff::Timestamp;
 use moka::sync::Cache;
@@ -14,14 +14,16 @@ use tokio::task::JoinHandle;
 use uuid::Builder;
 
 use crate::home::Home;
+use crate::limits::{Limits, UserLimits};
 use crate::ports::{
-    Agenda, AuthorizationServer, Changes, Clock, Connectors, Entropy, McpServer, Renewals, Revocations, UpdateError,
+    Agenda, AuthorizationServer, Changes, Clock, Connectors, Entropy, McpServer, Renewals, Revocations, Sealer,
+    UpdateError,
 };
 use crate::renew::{RenewalConfig, Renewing};
 use crate::step_up::STEP_UP_PAUSE;
 use crate::streams::Streams;
 use crate::targets::Targets;
-use crate::{Error, schedule};
+use crate::{Error, audit, schedule};
 
 /// How many connectors are remembered for which a wider consent was asked lately.
 const STEP_UPS: u64 = 10_000;
@@ -45,6 +47,8 @@ pub struct Ports {
     pub authorization: Arc<dyn AuthorizationServer>,
     /// The time.
     pub clock: Arc<dyn Clock>,
+    /// Seals what clients hold for the service.
+    pub sealer: Arc<dyn Sealer>,
     /// Chance.
     pub entropy: Arc<dyn Entropy>,
 }
@@ -56,13 +60,15 @@ pub struct ServiceConfig {
     pub presets: Presets,
     /// Where a user's browser may be sent after consent.
     pub redirect_origins: RedirectOrigins,
-    /// How many connectors a user may have.
-    pub connectors_per_user: u32,
+    /// How much each user may do.
+    pub limits: UserLimits,
     /// How long a probe may take at the very most, the adapter's own limits included. A connect that has not
     /// ended by then has died with its process, and another one takes over.
     pub probe_deadline: Duration,
     /// How long a user may take to consent.
     pub attempt_lifetime: Duration,
+    /// Whether there are users to tell apart: then consent is finished in the browser in which it was begun.
+    pub bind_browsers: bool,
     /// When this process opened the store, if no other process can use it: a probe that began before then has died with
     /// the process that began it, however far its deadline is.
     pub alone_since: Option<Timestamp>,
@@ -85,6 +91,7 @@ pub struct ConnectorService {
     pub(crate) targets: Targets,
     pub(crate) streams: Streams,
     pub(crate) renewing: Renewing,
+    pub(crate) limits: Arc<Limits>,
     home: Home,
     /// The connectors for which a wider consent was asked lately, each with the consent that it had.
     pub(crate) step_ups: Cache<(ConnectorId, Revision), ()>,
@@ -96,6 +103,7 @@ impl ConnectorService {
     /// The service over `ports`, at home on the runtime on which this is called.
     pub fn new(ports: Ports, config: ServiceConfig) -> Self {
         let targets = Targets::new(config.target_capacity, config.target_ttl);
+        let config_limits = config.limits;
         let mut random = [0; 16];
         ports.entropy.fill(&mut random);
         let renewing = Renewing::new(config.renewal, Builder::from_random_bytes(random).into_uuid());
@@ -105,6 +113,7 @@ impl ConnectorService {
             targets,
             streams: Streams::default(),
             renewing,
+            limits: Arc::new(Limits::new(config_limits)),
             home: Home::here(),
             step_ups: Cache::builder().max_capacity(STEP_UPS).time_to_live(STEP_UP_PAUSE).build(),
             work: Arc::new(Notify::new()),
@@ -123,6 +132,13 @@ impl ConnectorService {
     /// The instant after `time` from now.
     pub(crate) fn after(&self, time: Duration) -> Timestamp {
         schedule::after(self.now(), time)
+    }
+
+    /// A text that nobody can guess: 32 random bytes in hexadecimal.
+    pub(crate) fn random_secret(&self) -> Secret {
+        let mut random = [0; 32];
+        self.ports.entropy.fill(&mut random);
+        Secret::new(crate::hex(&random))
     }
 
     /// When `connector`, as it is now, is looked after the next time.
@@ -176,7 +192,7 @@ impl ConnectorService {
         let ends = used_since(&connector) != since;
         let service = self.clone();
         let stored = self.to_the_end(async move {
-            let id = connector.id;
+            let (id, after) = (connector.id, connector.clone());
             let stored = match given_up.filter(|grant| grant.issued().is_some()) {
                 Some(grant) => {
                     let stored = service.ports.connectors.retire(connector, grant).await;
@@ -191,7 +207,7 @@ impl ConnectorService {
                 if ends {
                     service.streams.cut(id);
                 }
-                announce(&change);
+                audit::changed(&after, &change);
             }
             stored
         });
@@ -231,26 +247,4 @@ impl From<UpdateError> for AdvanceError {
             UpdateError::Store(error) => Self::Failed(error.into()),
         }
     }
-}
-
-/// Says what happened, in the words that clients and the documentation use.
-fn announce(change: &Change) {
-    let (event, code) = match change.kind {
-        ChangeKind::Connecting => ("connecting", None),
-        ChangeKind::AuthorizationRequired => ("auth_required", None),
-        ChangeKind::Connected => ("connected", None),
-        ChangeKind::WiderConsentRequired => ("wider_consent_required", None),
-        ChangeKind::WiderConsentEnded => ("wider_consent_ended", None),
-        ChangeKind::GrantRenewed => ("grant_renewed", None),
-        ChangeKind::GrantEnded => ("grant_ended", None),
-        ChangeKind::Disconnected(code) => ("disconnected", Some(code.as_str())),
-        ChangeKind::Created => ("created", None),
-    };
-    tracing::info!(
-        connector = %change.connector,
-        owner = %change.owner,
-        change = event,
-        disconnect_code = code,
-        "connector changed"
-    );
 }

@@ -2,11 +2,9 @@
 
 use std::time::Duration;
 
-use connectors_domain::{
-    AuthorizationAttempt, Connector, ConnectorId, ConnectorState, Event, Grant, OwnerId, RedirectUrl, Scopes,
-};
+use connectors_domain::{AuthorizationAttempt, Connector, ConnectorId, ConnectorState, Event, Grant, OwnerId, Scopes};
 
-use crate::authorize::Asked;
+use crate::authorize::{Asked, Journey};
 use crate::service::{AdvanceError, used_since};
 use crate::targets::Target;
 use crate::{ConnectorService, Error};
@@ -38,7 +36,9 @@ impl ConnectorService {
         if !self.step_ups.entry((id, target.since)).or_insert(()).is_fresh() {
             return Ok(connector.attempt().is_some().then_some(connector));
         }
-        let Some(attempt) = self.wider(&mut connector, &held, challenges.to_vec(), None).await else { return Ok(None) };
+        let Some(attempt) = self.wider(&mut connector, &held, challenges.to_vec(), Journey::default()).await else {
+            return Ok(None);
+        };
         match self.advance(connector, Event::WiderConsentRequired { attempt }).await {
             Ok(connector) => Ok(Some(connector)),
             Err(AdvanceError::Conflict | AdvanceError::Refused(_)) => {
@@ -64,7 +64,7 @@ impl ConnectorService {
         connector: &mut Connector,
         held: &Grant,
         challenges: Vec<String>,
-        redirect_url: Option<RedirectUrl>,
+        journey: Journey,
     ) -> Option<AuthorizationAttempt> {
         self.ports.authorization.demanded_scopes(&challenges)?;
         let issued = held.issued()?;
@@ -74,7 +74,7 @@ impl ConnectorService {
         }
         // What is asked for already is asked for still.
         let pending = connector.attempt().map_or_else(Scopes::default, |attempt| attempt.scopes.clone());
-        let asked = Asked { held: issued.scopes.union(&pending), step_ups: issued.step_ups + 1, redirect_url };
+        let asked = Asked { held: issued.scopes.union(&pending), step_ups: issued.step_ups + 1, journey };
         match self.attempt(connector, challenges, asked).await {
             Ok(attempt) => Some(attempt),
             Err(error) => {
@@ -91,10 +91,10 @@ impl ConnectorService {
         connector: &mut Connector,
         held: Option<&Grant>,
         challenges: Vec<String>,
-        redirect_url: Option<RedirectUrl>,
+        journey: Journey,
     ) -> Option<Event> {
         let held = held.filter(|held| held.issued().is_some_and(|issued| issued.step_ups + 1 < MAX_STEP_UPS))?;
-        let attempt = self.wider(connector, held, challenges, redirect_url).await?;
+        let attempt = self.wider(connector, held, challenges, journey).await?;
         Some(match connector.state {
             ConnectorState::Connected(_) => Event::WiderConsentRequired { attempt },
             _ => Event::AuthorizationRequired { attempt },

@@ -4,6 +4,19 @@ use jiff::Timestamp;
 
 use crate::{Authority, RedirectUrl, Scopes, Secret};
 
+/// How an attempt is bound to its user's browser, so that nobody else's consent ends up in the user's connector (RFC 6749,
+/// section 10.12).
+///
+/// The user sets out from a page of the service, not from the authorization server, and that page leaves a secret in the
+/// browser, which must be there when the browser comes back.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Start {
+    /// What the address of the page holds that nobody can guess.
+    pub ticket: Secret,
+    /// The secret of the browser that set out; `None` before one has.
+    pub browser: Option<Secret>,
+}
+
 /// The SHA-256 of an OAuth `state`: enough to find the attempt to which a callback belongs, useless to a thief.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct StateHash(pub [u8; 32]);
@@ -29,6 +42,19 @@ pub struct AuthorizationAttempt {
     pub step_ups: u8,
     /// Where the user's browser goes in the end, if not to a page of the service.
     pub redirect_url: Option<RedirectUrl>,
+    /// The page from which the user sets out, where users must be told apart.
+    pub start: Option<Start>,
     /// When the attempt ends unfinished.
     pub expires_at: Timestamp,
+}
+
+impl AuthorizationAttempt {
+    /// Whether `browser` may finish the attempt: it is the one that set out, or the attempt is bound to none.
+    pub fn is_bound_to(&self, browser: Option<&Secret>) -> bool {
+        match &self.start {
+            None => true,
+            Some(Start { browser: Some(bound), .. }) => browser.is_some_and(|browser| bound.matches(browser)),
+            Some(Start { browser: None, .. }) => false,
+        }
+    }
 }

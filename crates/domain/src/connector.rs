@@ -3,8 +3,8 @@
 use jiff::Timestamp;
 
 use crate::{
-    AuthorizationAttempt, ClientCredentials, ConnectorId, DisconnectReason, Grant, Issuer, Metadata, OwnerId, Revision,
-    ServerFacts, ServerUrl,
+    AccountName, AuthorizationAttempt, ClientCredentials, ConnectorId, DisconnectReason, Grant, Issuer, Metadata,
+    OwnerId, Revision, ServerFacts, ServerUrl,
 };
 
 /// A remote MCP server that a user has registered.
@@ -16,6 +16,8 @@ pub struct Connector {
     pub id: ConnectorId,
     /// The user to whom it belongs; nobody else learns that it exists.
     pub owner: OwnerId,
+    /// What people call that user; unknown of a connector that was made before users had names.
+    pub account: Option<AccountName>,
     /// The server.
     pub url: ServerUrl,
     /// The OAuth client to use there, given by the user or by a preset.
@@ -155,6 +157,7 @@ impl Connector {
         Self {
             id,
             owner,
+            account: None,
             url,
             client,
             client_issuer: None,

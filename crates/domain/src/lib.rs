@@ -5,6 +5,7 @@
 //! types that cannot be wrong afterwards, and the only way to change the state of a [`Connector`] is
 //! [`Connector::apply`].
 
+mod access;
 mod attempt;
 mod authority;
 mod client;
@@ -19,7 +20,8 @@ mod server;
 mod transition;
 mod url;
 
-pub use attempt::{AuthorizationAttempt, StateHash};
+pub use access::{AccountName, ApiToken, ApiTokenId, Permission, Permissions, Principal};
+pub use attempt::{AuthorizationAttempt, Start, StateHash};
 pub use authority::{Authority, ClientAuthentication, ClientOrigin, Issuer, OAuthClient};
 pub use client::{ClientCredentials, ClientError};
 pub use connector::{Before, ClientState, Connected, Connecting, Connector, ConnectorState, Disconnected, Lifecycle};

@@ -3,6 +3,7 @@
 use std::fmt;
 
 use secrecy::{ExposeSecret, SecretString};
+use subtle::ConstantTimeEq;
 
 /// A secret text: it is wiped from memory when dropped, prints as `[secret]`, and has no way into a document except
 /// [`Secret::expose`].
@@ -13,6 +14,11 @@ impl Secret {
     /// Keeps `text` as a secret.
     pub fn new(text: impl Into<String>) -> Self {
         Self(SecretString::from(text.into()))
+    }
+
+    /// Whether somebody who presents `other` knows this secret. How long it takes tells nothing but the length.
+    pub fn matches(&self, other: &Self) -> bool {
+        self.expose().as_bytes().ct_eq(other.expose().as_bytes()).into()
     }
 
     /// The secret itself, for the one place that sends or seals it.
@@ -43,5 +49,14 @@ mod tests {
     #[test]
     fn a_secret_does_not_print() {
         assert_eq!(format!("{:?}", Secret::new("hunter2")), "[secret]");
+    }
+
+    #[test]
+    fn a_secret_matches_itself_alone() {
+        let secret = Secret::new("hunter2");
+        assert!(secret.matches(&Secret::new("hunter2")));
+        for other in ["", "hunter", "hunter3", "hunter22"] {
+            assert!(!secret.matches(&Secret::new(other)), "{other:?}");
+        }
     }
 }

@@ -5,7 +5,7 @@ use thiserror::Error;
 
 use crate::{
     AuthorizationAttempt, Before, Connected, Connecting, Connector, ConnectorId, ConnectorState, DisconnectCode,
-    DisconnectReason, Disconnected, Grant, IssuedGrant, Lifecycle, OwnerId, Revision, ServerFacts,
+    DisconnectReason, Disconnected, Grant, IssuedGrant, Lifecycle, OwnerId, Revision, Secret, ServerFacts,
 };
 
 /// What happens to a connector.
@@ -25,6 +25,11 @@ pub enum Event {
     WiderConsentRequired {
         /// What the user may finish.
         attempt: AuthorizationAttempt,
+    },
+    /// A browser sets out for the authorization server: the attempt is bound to it.
+    BrowserBound {
+        /// The secret that the browser holds from now on.
+        browser: Secret,
     },
     /// The user's browser came back: the attempt is taken out, once, and its code exchanged by `deadline`.
     AttemptConsumed {
@@ -94,6 +99,8 @@ pub enum ChangeKind {
     Connecting,
     /// It waits for its user.
     AuthorizationRequired,
+    /// Its user has set out for the authorization server.
+    AuthorizationStarted,
     /// It is ready for use.
     Connected,
     /// It is ready for use, and would like a wider consent.
@@ -127,6 +134,7 @@ impl Event {
             Self::ConnectStarted { .. } => "ConnectStarted",
             Self::AuthorizationRequired { .. } => "AuthorizationRequired",
             Self::WiderConsentRequired { .. } => "WiderConsentRequired",
+            Self::BrowserBound { .. } => "BrowserBound",
             Self::AttemptConsumed { .. } => "AttemptConsumed",
             Self::Established { .. } => "Established",
             Self::GrantRenewed { .. } => "GrantRenewed",
@@ -199,6 +207,15 @@ fn step(state: ConnectorState, event: Event, now: Timestamp, next: Revision) -> 
             (State::Connected(Connected { wider: Some(attempt), ..connected }), ChangeKind::WiderConsentRequired)
         }
 
+        (State::Connecting(mut connecting), Event::BrowserBound { browser }) => {
+            bind(connecting.attempt.as_mut()?, browser)?;
+            (State::Connecting(connecting), ChangeKind::AuthorizationStarted)
+        }
+        (State::Connected(mut connected), Event::BrowserBound { browser }) => {
+            bind(connected.wider.as_mut()?, browser)?;
+            (State::Connected(connected), ChangeKind::AuthorizationStarted)
+        }
+
         (State::Connecting(Connecting { attempt: Some(_), before, .. }), Event::AttemptConsumed { deadline }) => {
             probing(deadline, before)
         }
@@ -254,6 +271,7 @@ fn step(state: ConnectorState, event: Event, now: Timestamp, next: Revision) -> 
             State::Created,
             Event::AuthorizationRequired { .. }
             | Event::WiderConsentRequired { .. }
+            | Event::BrowserBound { .. }
             | Event::AttemptConsumed { .. }
             | Event::Established { .. }
             | Event::Failed { .. }
@@ -273,6 +291,7 @@ fn step(state: ConnectorState, event: Event, now: Timestamp, next: Revision) -> 
             State::Disconnected(_),
             Event::AuthorizationRequired { .. }
             | Event::WiderConsentRequired { .. }
+            | Event::BrowserBound { .. }
             | Event::AttemptConsumed { .. }
             | Event::Established { .. }
             | Event::Failed { .. }
@@ -289,6 +308,13 @@ fn awaiting(attempt: AuthorizationAttempt, before: Before) -> (ConnectorState, C
     let deadline = attempt.expires_at;
     let connecting = Connecting { attempt: Some(attempt), deadline, before };
     (ConnectorState::Connecting(connecting), ChangeKind::AuthorizationRequired)
+}
+
+/// Binds an attempt to the browser that sets out first. It is not taken over by another.
+fn bind(attempt: &mut AuthorizationAttempt, browser: Secret) -> Option<()> {
+    let start = attempt.start.as_mut().filter(|start| start.browser.is_none())?;
+    start.browser = Some(browser);
+    Some(())
 }
 
 fn disconnected(disconnected: Disconnected) -> (ConnectorState, ChangeKind) {

@@ -6,7 +6,7 @@ use connectors_domain::{
     AccessToken, Authority, AuthorizationAttempt, Before, ChangeKind, ClientAuthentication, ClientCredentials,
     ClientOrigin, ClientState, Connected, Connecting, Connector, ConnectorId, ConnectorState, DisconnectCode,
     DisconnectReason, Disconnected, Event, Grant, GrantSource, IssuedGrant, Issuer, Lifecycle, OAuthClient, OwnerId,
-    ProtocolVersion, RefreshToken, Revision, Scopes, Secret, ServerFacts, ServerUrl, StateHash, TransitionError,
+    ProtocolVersion, RefreshToken, Revision, Scopes, Secret, ServerFacts, ServerUrl, Start, StateHash, TransitionError,
 };
 use jiff::Timestamp;
 use proptest::prelude::*;
@@ -50,8 +50,15 @@ fn attempt(expires_at: i64) -> AuthorizationAttempt {
         scopes: Scopes::default(),
         step_ups: 0,
         redirect_url: None,
+        start: None,
         expires_at: at(expires_at),
     }
+}
+
+/// An attempt whose user sets out from a page of the service, or has done so with `browser`.
+fn to_start(expires_at: i64, browser: Option<&str>) -> AuthorizationAttempt {
+    let start = Start { ticket: Secret::new("ticket"), browser: browser.map(Secret::new) };
+    AuthorizationAttempt { start: Some(start), ..attempt(expires_at) }
 }
 
 fn issued(generation: u64) -> Grant {
@@ -83,7 +90,11 @@ fn probing(before: Before, deadline: i64) -> ConnectorState {
 }
 
 fn awaiting(before: Before, deadline: i64) -> ConnectorState {
-    ConnectorState::Connecting(Connecting { attempt: Some(attempt(deadline)), deadline: at(deadline), before })
+    asking(attempt(deadline), before)
+}
+
+fn asking(attempt: AuthorizationAttempt, before: Before) -> ConnectorState {
+    ConnectorState::Connecting(Connecting { deadline: attempt.expires_at, attempt: Some(attempt), before })
 }
 
 fn connected(grant: Option<Grant>, wider: Option<AuthorizationAttempt>) -> ConnectorState {
@@ -105,10 +116,14 @@ fn states() -> Vec<(&'static str, ConnectorState)> {
         ("awaiting, new", awaiting(Before::Created, NOW + 1)),
         ("awaiting, new, late", awaiting(Before::Created, NOW)),
         ("awaiting, again, late", awaiting(Before::Disconnected(gone()), NOW)),
+        ("awaiting, to start", asking(to_start(NOW + 1, None), Before::Created)),
+        ("awaiting, started", asking(to_start(NOW + 1, Some("first")), Before::Created)),
         ("connected", connected(Some(issued(4)), None)),
         ("connected, open", connected(None, None)),
         ("connected, wider", connected(Some(issued(4)), Some(attempt(NOW + 1)))),
         ("connected, wider, late", connected(Some(issued(4)), Some(attempt(NOW)))),
+        ("connected, wider, to start", connected(Some(issued(4)), Some(to_start(NOW + 1, None)))),
+        ("connected, wider, started", connected(Some(issued(4)), Some(to_start(NOW + 1, Some("first"))))),
         ("disconnected", ConnectorState::Disconnected(gone())),
     ]
 }
@@ -118,6 +133,7 @@ fn events() -> Vec<Event> {
         Event::ConnectStarted { deadline: at(NOW + 30) },
         Event::AuthorizationRequired { attempt: attempt(NOW + 600) },
         Event::WiderConsentRequired { attempt: attempt(NOW + 600) },
+        Event::BrowserBound { browser: Secret::new("browser") },
         Event::AttemptConsumed { deadline: at(NOW + 30) },
         Event::Established { grant: Some(issued(0)), server: facts() },
         Event::GrantRenewed { of: 4, grant: issued(0) },
@@ -136,21 +152,25 @@ fn events() -> Vec<Event> {
 /// `P` probing, `A` awaiting its user, `C` connected, `W` connected with a wider consent offered, `D` disconnected,
 /// `N` created (new).
 #[rustfmt::skip]
-const TABLE: [(&str, &str); 13] = [
-    //                          Start Auth Wider Consumed Established Renewed Ended Failed Disconnect Lapsed
-    ("created",                "P - - - - - - - - -"),
-    ("probing, new",           "P A - - C - - D - -"),
-    ("probing, new, late",     "P A - - C - - D - N"),
-    ("probing, again",         "P A - - C P P D D -"),
-    ("probing, again, late",   "P A - - C P P D D D"),
-    ("awaiting, new",          "P A - P - - - D D -"),
-    ("awaiting, new, late",    "P A - P - - - D D D"),
-    ("awaiting, again, late",  "P A - P - A A D D D"),
-    ("connected",              "- A W - C C D D D -"),
-    ("connected, open",        "- A W - C - - D D -"),
-    ("connected, wider",       "- A W C C W D D D -"),
-    ("connected, wider, late", "- A W C C W D D D C"),
-    ("disconnected",           "P - - - - D D - D -"),
+const TABLE: [(&str, &str); 17] = [
+    //                              Start Auth Wider Bound Consumed Established Renewed Ended Failed Disconnect Lapsed
+    ("created",                    "P - - - - - - - - - -"),
+    ("probing, new",               "P A - - - C - - D - -"),
+    ("probing, new, late",         "P A - - - C - - D - N"),
+    ("probing, again",             "P A - - - C P P D D -"),
+    ("probing, again, late",       "P A - - - C P P D D D"),
+    ("awaiting, new",              "P A - - P - - - D D -"),
+    ("awaiting, new, late",        "P A - - P - - - D D D"),
+    ("awaiting, again, late",      "P A - - P - A A D D D"),
+    ("awaiting, to start",         "P A - A P - - - D D -"),
+    ("awaiting, started",          "P A - - P - - - D D -"),
+    ("connected",                  "- A W - - C C D D D -"),
+    ("connected, open",            "- A W - - C - - D D -"),
+    ("connected, wider",           "- A W - C C W D D D -"),
+    ("connected, wider, late",     "- A W - C C W D D D C"),
+    ("connected, wider, to start", "- A W W C C W D D D -"),
+    ("connected, wider, started",  "- A W - C C W D D D -"),
+    ("disconnected",               "P - - - - - D D - D -"),
 ];
 
 fn letter(state: &ConnectorState) -> char {
@@ -212,6 +232,57 @@ fn an_unfinished_authorization_ends_with_its_reason_and_keeps_what_may_still_be_
     };
     assert_eq!(after.reason.code(), DisconnectCode::AuthorizationExpired);
     assert_eq!(after.recovery, Some(issued(4)));
+}
+
+#[test]
+fn an_attempt_is_bound_to_the_browser_that_sets_out_first() {
+    let bind = |connector: Connector, browser: &str| {
+        connector.apply(Event::BrowserBound { browser: Secret::new(browser) }, at(NOW))
+    };
+    for state in [
+        asking(to_start(NOW + 600, None), Before::Created),
+        asking(to_start(NOW + 600, None), Before::Disconnected(gone())),
+        connected(Some(issued(4)), Some(to_start(NOW + 600, None))),
+    ] {
+        let bound = bind(connector(state.clone()), "first").unwrap();
+        assert_eq!(bound.change.kind, ChangeKind::AuthorizationStarted);
+        let bound = bound.connector;
+        assert_eq!(bound.attempt(), Some(&to_start(NOW + 600, Some("first"))));
+        // Nothing else has changed: neither what is there to be used, nor until when, nor what clients see.
+        let mut as_before = bound.clone();
+        as_before.state = state.clone();
+        assert_eq!(bound.client_state(), as_before.client_state());
+        assert_eq!((bound.grant(), letter(&bound.state)), (as_before.grant(), letter(&state)));
+        for again in ["second", "first"] {
+            assert!(bind(bound.clone(), again).is_err(), "{again}");
+        }
+    }
+    for state in [awaiting(Before::Created, NOW + 600), connected(None, Some(attempt(NOW + 600)))] {
+        assert!(bind(connector(state), "first").is_err(), "there is no page to set out from");
+    }
+}
+
+#[test]
+fn another_attempt_is_bound_anew() {
+    let state = asking(to_start(NOW + 600, Some("first")), Before::Created);
+    let again = Event::AuthorizationRequired { attempt: to_start(NOW + 600, None) };
+    let asked = connector(state).apply(again, at(NOW)).unwrap().connector;
+    let bound = asked.apply(Event::BrowserBound { browser: Secret::new("second") }, at(NOW)).unwrap().connector;
+    assert_eq!(bound.attempt(), Some(&to_start(NOW + 600, Some("second"))));
+}
+
+#[test]
+fn an_attempt_is_finished_by_the_browser_to_which_it_is_bound() {
+    let unbound = attempt(NOW);
+    let (to_start, started) = (to_start(NOW, None), to_start(NOW, Some("first")));
+    let secrets = ["", "firs", "first ", "second", "ticket"].map(Secret::new);
+    for browser in secrets.iter().map(Some).chain([None]) {
+        assert!(unbound.is_bound_to(browser), "nobody is told apart");
+        assert!(!to_start.is_bound_to(browser), "nobody has set out");
+        assert!(!started.is_bound_to(browser), "another one has");
+    }
+    assert!(started.is_bound_to(Some(&Secret::new("first"))));
+    assert!(!to_start.is_bound_to(Some(&Secret::new("first"))));
 }
 
 #[test]
@@ -300,7 +371,7 @@ fn clients_see_four_states_and_never_a_probe() {
     for (name, state) in seen {
         let expected = match name {
             "created" | "probing, new" | "probing, new, late" => ClientState::Created,
-            "awaiting, new" | "awaiting, new, late" | "awaiting, again, late" => ClientState::AuthRequired,
+            name if name.starts_with("awaiting") => ClientState::AuthRequired,
             "probing, again" | "probing, again, late" | "disconnected" => ClientState::Disconnected,
             _ => ClientState::Connected,
         };
@@ -312,7 +383,7 @@ fn clients_see_four_states_and_never_a_probe() {
 fn secrets_of_a_connector_do_not_print() {
     for (name, state) in states() {
         let printed = format!("{:?}", connector(state));
-        for secret in ["token-4", "refresh\"", "verifier\"", "state=s"] {
+        for secret in ["token-4", "refresh\"", "verifier\"", "state=s", "ticket\"", "first"] {
             assert!(!printed.contains(secret), "{name}: {printed}");
         }
     }
@@ -325,20 +396,32 @@ enum Again {
     Yes { renewable: Option<u64> },
 }
 
+/// From where the user sets out for a consent.
+#[derive(Debug, Clone, Copy, PartialEq)]
+enum Setting {
+    /// There is no page.
+    Anywhere,
+    /// From a page that nobody has left yet.
+    Page,
+    /// From a page, with the browser of this number.
+    Out(u8),
+}
+
 /// A smaller model: what is under way, what was there before, and until when.
 #[derive(Debug, Clone, Copy, PartialEq)]
 enum Model {
     New,
-    Under { consent: bool, again: Again, until: i64 },
-    Up { renewable: Option<u64>, wider_until: Option<i64> },
+    Under { consent: Option<Setting>, again: Again, until: i64 },
+    Up { renewable: Option<u64>, wider: Option<(Setting, i64)> },
     Down { renewable: Option<u64> },
 }
 
 #[derive(Debug, Clone)]
 enum Step {
     Start(i64),
-    Auth(i64),
-    Wider(i64),
+    Auth(i64, Setting),
+    Wider(i64, Setting),
+    Bound(u8),
     Consumed(i64),
     Established(bool),
     Renewed(u64),
@@ -353,42 +436,47 @@ impl Model {
     fn take(self, step: &Step, now: i64, next: u64) -> Option<Self> {
         match *step {
             Step::Start(until) => match self {
-                Self::New => Some(Self::Under { consent: false, again: Again::No, until }),
-                Self::Under { again, .. } => Some(Self::Under { consent: false, again, until }),
+                Self::New => Some(Self::Under { consent: None, again: Again::No, until }),
+                Self::Under { again, .. } => Some(Self::Under { consent: None, again, until }),
                 Self::Up { .. } => None,
-                Self::Down { renewable } => {
-                    Some(Self::Under { consent: false, again: Again::Yes { renewable }, until })
-                }
+                Self::Down { renewable } => Some(Self::Under { consent: None, again: Again::Yes { renewable }, until }),
             },
-            Step::Auth(until) => match self {
-                Self::Under { again, .. } => Some(Self::Under { consent: true, again, until }),
+            Step::Auth(until, from) => match self {
+                Self::Under { again, .. } => Some(Self::Under { consent: Some(from), again, until }),
                 Self::Up { renewable, .. } => {
-                    Some(Self::Under { consent: true, again: Again::Yes { renewable }, until })
+                    Some(Self::Under { consent: Some(from), again: Again::Yes { renewable }, until })
                 }
                 Self::New | Self::Down { .. } => None,
             },
-            Step::Wider(until) => match self {
-                Self::Up { renewable, .. } => Some(Self::Up { renewable, wider_until: Some(until) }),
+            Step::Wider(until, from) => match self {
+                Self::Up { renewable, .. } => Some(Self::Up { renewable, wider: Some((from, until)) }),
+                _ => None,
+            },
+            Step::Bound(browser) => match self {
+                Self::Under { consent: Some(Setting::Page), again, until } => {
+                    Some(Self::Under { consent: Some(Setting::Out(browser)), again, until })
+                }
+                Self::Up { renewable, wider: Some((Setting::Page, until)) } => {
+                    Some(Self::Up { renewable, wider: Some((Setting::Out(browser), until)) })
+                }
                 _ => None,
             },
             Step::Consumed(until) => match self {
-                Self::Under { consent: true, again, .. } => Some(Self::Under { consent: false, again, until }),
-                Self::Up { renewable, wider_until: Some(_) } => Some(Self::Up { renewable, wider_until: None }),
+                Self::Under { consent: Some(_), again, .. } => Some(Self::Under { consent: None, again, until }),
+                Self::Up { renewable, wider: Some(_) } => Some(Self::Up { renewable, wider: None }),
                 _ => None,
             },
             Step::Established(granted) => match self {
                 // The same again: no grant where there was none.
-                Self::Up { renewable: None, wider_until } if !granted => {
-                    Some(Self::Up { renewable: None, wider_until })
-                }
-                Self::Under { consent: false, .. } | Self::Up { .. } => {
-                    Some(Self::Up { renewable: granted.then_some(next), wider_until: None })
+                Self::Up { renewable: None, wider } if !granted => Some(Self::Up { renewable: None, wider }),
+                Self::Under { consent: None, .. } | Self::Up { .. } => {
+                    Some(Self::Up { renewable: granted.then_some(next), wider: None })
                 }
                 _ => None,
             },
             Step::Renewed(of) => match self {
-                Self::Up { renewable: Some(held), wider_until } if held == of => {
-                    Some(Self::Up { renewable: Some(next), wider_until })
+                Self::Up { renewable: Some(held), wider } if held == of => {
+                    Some(Self::Up { renewable: Some(next), wider })
                 }
                 Self::Under { consent, again: Again::Yes { renewable: Some(held) }, until } if held == of => {
                     Some(Self::Under { consent, again: Again::Yes { renewable: Some(next) }, until })
@@ -409,11 +497,11 @@ impl Model {
                 matches!(self, Self::Under { .. } | Self::Up { .. }).then_some(Self::Down { renewable: None })
             }
             Step::Disconnect => match self {
-                Self::New | Self::Under { consent: false, again: Again::No, .. } => None,
+                Self::New | Self::Under { consent: None, again: Again::No, .. } => None,
                 _ => Some(Self::Down { renewable: None }),
             },
             Step::Lapsed => match self {
-                Self::Under { consent: false, again: Again::No, until } if until <= now => Some(Self::New),
+                Self::Under { consent: None, again: Again::No, until } if until <= now => Some(Self::New),
                 Self::Under { again, until, .. } if until <= now => {
                     let renewable = match again {
                         Again::No => None,
@@ -421,8 +509,8 @@ impl Model {
                     };
                     Some(Self::Down { renewable })
                 }
-                Self::Up { renewable, wider_until: Some(until) } if until <= now => {
-                    Some(Self::Up { renewable, wider_until: None })
+                Self::Up { renewable, wider: Some((_, until)) } if until <= now => {
+                    Some(Self::Up { renewable, wider: None })
                 }
                 _ => None,
             },
@@ -434,7 +522,7 @@ impl Model {
         match &connector.state {
             ConnectorState::Created => Self::New,
             ConnectorState::Connecting(connecting) => Self::Under {
-                consent: connecting.attempt.is_some(),
+                consent: connecting.attempt.as_ref().map(setting),
                 again: match connecting.before {
                     Before::Created => Again::No,
                     Before::Disconnected(_) => Again::Yes { renewable },
@@ -443,18 +531,41 @@ impl Model {
             },
             ConnectorState::Connected(connected) => Self::Up {
                 renewable,
-                wider_until: connected.wider.as_ref().map(|attempt| attempt.expires_at.as_second()),
+                wider: connected.wider.as_ref().map(|attempt| (setting(attempt), attempt.expires_at.as_second())),
             },
             ConnectorState::Disconnected(_) => Self::Down { renewable },
         }
     }
 }
 
+/// The browser of a number, the same for the same number.
+fn browser(number: u8) -> String {
+    format!("browser-{number}")
+}
+
+fn setting(attempt: &AuthorizationAttempt) -> Setting {
+    let Some(start) = &attempt.start else { return Setting::Anywhere };
+    let numbers = (0..BROWSERS).find(|number| start.browser == Some(Secret::new(browser(*number))));
+    numbers.map_or(Setting::Page, Setting::Out)
+}
+
+fn from(setting: Setting, expires_at: i64) -> AuthorizationAttempt {
+    match setting {
+        Setting::Anywhere => attempt(expires_at),
+        Setting::Page => to_start(expires_at, None),
+        Setting::Out(number) => to_start(expires_at, Some(&browser(number))),
+    }
+}
+
+/// As many browsers as there are in a walk.
+const BROWSERS: u8 = 3;
+
 fn event(step: &Step) -> Event {
     match *step {
         Step::Start(until) => Event::ConnectStarted { deadline: at(until) },
-        Step::Auth(until) => Event::AuthorizationRequired { attempt: attempt(until) },
-        Step::Wider(until) => Event::WiderConsentRequired { attempt: attempt(until) },
+        Step::Auth(until, setting) => Event::AuthorizationRequired { attempt: from(setting, until) },
+        Step::Wider(until, setting) => Event::WiderConsentRequired { attempt: from(setting, until) },
+        Step::Bound(number) => Event::BrowserBound { browser: Secret::new(browser(number)) },
         Step::Consumed(until) => Event::AttemptConsumed { deadline: at(until) },
         Step::Established(granted) => Event::Established { grant: granted.then(|| issued(0)), server: facts() },
         Step::Renewed(of) => Event::GrantRenewed { of, grant: issued(0) },
@@ -468,10 +579,13 @@ fn event(step: &Step) -> Event {
 }
 
 fn step() -> impl Strategy<Value = Step> {
+    // A further consent may begin in a browser that is on its way already.
+    let setting = || prop_oneof![Just(Setting::Anywhere), Just(Setting::Page), (0..BROWSERS).prop_map(Setting::Out)];
     prop_oneof![
         (0..200_i64).prop_map(Step::Start),
-        (0..200_i64).prop_map(Step::Auth),
-        (0..200_i64).prop_map(Step::Wider),
+        (0..200_i64, setting()).prop_map(|(until, from)| Step::Auth(until, from)),
+        (0..200_i64, setting()).prop_map(|(until, from)| Step::Wider(until, from)),
+        (0..BROWSERS).prop_map(Step::Bound),
         (0..200_i64).prop_map(Step::Consumed),
         any::<bool>().prop_map(Step::Established),
         // Generations are revisions; with so few of them, walks often meet the right one.

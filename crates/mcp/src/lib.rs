@@ -13,6 +13,9 @@
 //! no two eras of MCP, and does not speak HTTP+SSE of 2024-11-05. Which addresses may be called is for `connectors-egress`.
 
 mod client;
+#[cfg(fuzzing)]
+#[doc(hidden)]
+pub mod fuzz;
 mod head;
 mod probe;
 mod relay;

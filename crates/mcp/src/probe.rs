@@ -13,6 +13,8 @@
 //! to everybody does not show that a credential is good. Any other failure counts only if nothing was learned.
 
 mod body;
+#[cfg(fuzzing)]
+pub(crate) mod fuzz;
 mod message;
 mod tools;
 

@@ -27,7 +27,11 @@ pub(crate) async fn relay(
     config: &McpConfig,
     request: RelayRequest,
 ) -> Result<RelayResponse, RelayError> {
-    let response = egress.send(upstream(request)?).await.map_err(|error| relay_error(&error))?;
+    answer(egress.send(upstream(request)?).await.map_err(|error| relay_error(&error))?, config).await
+}
+
+/// Judges an answer by its head.
+pub(crate) async fn answer(response: Response, config: &McpConfig) -> Result<RelayResponse, RelayError> {
     let status = response.status();
     match status.as_u16() {
         401 => return Err(RelayError::Unauthorized { challenges: challenges(response.headers()) }),

@@ -33,6 +33,9 @@ mod client;
 mod config;
 mod document;
 mod form;
+#[cfg(fuzzing)]
+#[doc(hidden)]
+pub mod fuzz;
 mod identity;
 mod key;
 mod metadata;

@@ -199,7 +199,11 @@ fn places(fetcher: &Fetcher, identifier: &str) -> Result<Vec<Url>, PrepareError>
 }
 
 /// `None` if the body is not metadata at all.
-fn read(fetcher: &Fetcher, body: &[u8], accepted: &[String]) -> Result<Option<ServerMetadata>, PrepareError> {
+pub(crate) fn read(
+    fetcher: &Fetcher,
+    body: &[u8],
+    accepted: &[String],
+) -> Result<Option<ServerMetadata>, PrepareError> {
     let Ok(wire) = serde_json::from_slice::<Wire<'_>>(body) else { return Ok(None) };
     if wire.issuer.is_none() && wire.authorization_endpoint.is_none() {
         return Ok(None);

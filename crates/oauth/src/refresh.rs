@@ -60,7 +60,7 @@ impl From<FormError> for RefreshError {
     }
 }
 
-fn read(response: &Response<Bytes>, before: Before) -> Result<Grant, RefreshError> {
+pub(crate) fn read(response: &Response<Bytes>, before: Before) -> Result<Grant, RefreshError> {
     let status = response.status();
     let answer = Answer::read(response.body());
     if let Some(answer) = &answer
@@ -105,7 +105,7 @@ fn refused(code: &str, status: StatusCode, has_token: bool) -> RefreshError {
 }
 
 /// How long the server wants to be left alone (RFC 9110, section 10.2.3).
-fn retry_after(headers: &HeaderMap, now: Timestamp) -> Option<Duration> {
+pub(crate) fn retry_after(headers: &HeaderMap, now: Timestamp) -> Option<Duration> {
     let text = headers.get(RETRY_AFTER)?.to_str().ok()?.trim();
     let pause = if !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit()) {
         text.parse().map_or(MAX_PAUSE, Duration::from_secs)

@@ -205,7 +205,7 @@ fn refuses_metadata(response: &Response<Bytes>) -> bool {
 
 /// The registration in an answer, if it is one that can be used: with a way of authentication that was offered, and with
 /// a secret where that needs one.
-fn read(body: &[u8], asked: ClientAuthentication, methods: &AuthenticationMethods) -> Option<Registration> {
+pub(crate) fn read(body: &[u8], asked: ClientAuthentication, methods: &AuthenticationMethods) -> Option<Registration> {
     let answer: Answer<'_> = serde_json::from_slice(body).ok()?;
     let secret = text(answer.client_secret).filter(|secret| !secret.is_empty());
     let method = match answer.token_endpoint_auth_method {

@@ -103,7 +103,7 @@ fn well_known(server: &Url) -> Vec<Url> {
 }
 
 /// `None` if the body is not resource metadata at all, such as the page that a server has for everything.
-fn read(fetcher: &Fetcher, body: &[u8], server: &Url) -> Result<Option<ProtectedResource>, PrepareError> {
+pub(crate) fn read(fetcher: &Fetcher, body: &[u8], server: &Url) -> Result<Option<ProtectedResource>, PrepareError> {
     let Ok(wire) = serde_json::from_slice::<Wire<'_>>(body) else { return Ok(None) };
     if wire.resource.is_none() && wire.authorization_servers.is_none() {
         return Ok(None);

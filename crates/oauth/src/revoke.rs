@@ -1,7 +1,9 @@
 //! The end of a grant (RFC 7009): the refresh token first, which at most servers takes the rest along.
 
+use bytes::Bytes;
 use connectors_application::ports::RevokeError;
 use connectors_domain::{Authority, Grant, GrantSource};
+use http::Response;
 
 use crate::answer::{Answer, Fault};
 use crate::document::SendError;
@@ -9,7 +11,7 @@ use crate::form::{FormError, Forms};
 
 /// What became of one token.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Outcome {
+pub(crate) enum Outcome {
     /// It is good for nothing any more, or never was.
     Ended,
     /// The server does not revoke tokens of its kind.
@@ -42,7 +44,11 @@ async fn end(
     token: &str,
     kind: &str,
 ) -> Result<Outcome, RevokeError> {
-    let response = forms.post(endpoint, authority, &[("token", token), ("token_type_hint", kind)]).await?;
+    read(&forms.post(endpoint, authority, &[("token", token), ("token_type_hint", kind)]).await?)
+}
+
+/// What an answer says of the token.
+pub(crate) fn read(response: &Response<Bytes>) -> Result<Outcome, RevokeError> {
     match Answer::read(response.body()).as_ref().and_then(Answer::fault) {
         Some(Fault::Code(code)) => match code.as_str() {
             // Nothing is left to be revoked (RFC 7009, section 2.2 has that as a success).

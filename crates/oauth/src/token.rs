@@ -37,7 +37,7 @@ impl From<FormError> for ExchangeError {
     }
 }
 
-fn read(response: &Response<Bytes>, before: Before) -> Result<Grant, ExchangeError> {
+pub(crate) fn read(response: &Response<Bytes>, before: Before) -> Result<Grant, ExchangeError> {
     let status = response.status();
     let answer = Answer::read(response.body());
     match answer.as_ref().and_then(Answer::fault) {

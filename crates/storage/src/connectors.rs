@@ -18,16 +18,14 @@ use crate::{KeyRing, Store};
 /// How long [`Connectors::ready`] takes at the most.
 const READY_LIMIT: std::time::Duration = std::time::Duration::from_secs(2);
 
-/// The page after `$after` of the connectors of `$owner`, one more than `$limit` so that it shows whether there are
-/// others. A macro, because the type of the query names the database.
+/// The page after `$after` of the connectors of `$owner`, or of all owners, one more than `$limit` so that it shows whether
+/// there are others. A macro, because the type of the query names the database.
 macro_rules! page {
     ($owner:expr, $state:expr, $after:expr, $limit:expr) => {{
-        let mut query = connectors::table
-            .filter(connectors::owner.eq($owner))
-            .select(Row::as_select())
-            .order(connectors::id)
-            .limit($limit + 1)
-            .into_boxed();
+        let mut query = connectors::table.select(Row::as_select()).order(connectors::id).limit($limit + 1).into_boxed();
+        if let Some(owner) = $owner {
+            query = query.filter(connectors::owner.eq(owner));
+        }
         if let Some(state) = $state {
             query = query.filter(connectors::client_state.eq(state));
         }
@@ -38,15 +36,25 @@ macro_rules! page {
     }};
 }
 
-/// How many connectors of `$owner` there are on all pages.
+/// How many connectors of `$owner`, or of all owners, there are on all pages.
 macro_rules! total {
     ($owner:expr, $state:expr) => {{
-        let mut query = connectors::table.filter(connectors::owner.eq($owner)).count().into_boxed();
+        let mut query = connectors::table.count().into_boxed();
+        if let Some(owner) = $owner {
+            query = query.filter(connectors::owner.eq(owner));
+        }
         if let Some(state) = $state {
             query = query.filter(connectors::client_state.eq(state));
         }
         query
     }};
+}
+
+/// The connector `$id`, whoever it belongs to.
+macro_rules! any {
+    ($id:expr) => {
+        connectors::table.filter(connectors::id.eq($id)).select(Row::as_select())
+    };
 }
 
 /// Writes a change over the revision from which it was made.
@@ -61,7 +69,7 @@ macro_rules! over {
 }
 
 #[cfg(test)]
-pub(crate) use {page, total};
+pub(crate) use {any, page, total};
 
 /// A changed connector, and the row that it is to become.
 struct Change {
@@ -134,6 +142,12 @@ impl Connectors for Store {
         Ok(row.await?.map(|row| row.into_connector(&self.keys, &self.told)).transpose()?)
     }
 
+    async fn find_any(&self, id: ConnectorId) -> Result<Option<Connector>, StoreError> {
+        let (id, pool) = (id.to_string(), self.pool.clone());
+        let row = self.unit(async move { read!(&pool, |conn| any!(&id).first(conn).await.optional()) });
+        Ok(row.await?.map(|row: Row| row.into_connector(&self.keys, &self.told)).transpose()?)
+    }
+
     async fn find_by_state(&self, state: StateHash) -> Result<Option<Connector>, StoreError> {
         let pool = self.pool.clone();
         let row = self.unit(async move {
@@ -149,36 +163,26 @@ impl Connectors for Store {
         Ok(row.await?.map(|row: Row| row.into_connector(&self.keys, &self.told)).transpose()?)
     }
 
-    /// The connectors of `owner` in order of their ids, a page at a time.
-    ///
     /// What other calls change between page and `total` shows in one of them and not in the other. A row that makes no
     /// sense is left out and logged; it counts in `total`, and its page is shorter. The filter goes
     /// by what is stored: a connector whose secret does not open is found under its former state.
     async fn list(&self, owner: OwnerId, query: ListQuery) -> Result<ConnectorPage, StoreError> {
+        self.page(Some(owner), query).await
+    }
+
+    /// As [`Connectors::list`]. `total` is counted over an index, which takes longer the more connectors there are.
+    async fn list_any(&self, query: ListQuery) -> Result<ConnectorPage, StoreError> {
+        self.page(None, query).await
+    }
+
+    async fn count_waiting(&self, owner: OwnerId) -> Result<u64, StoreError> {
         let (owner, pool) = (owner.to_string(), self.pool.clone());
-        let state = query.state.map(ClientState::as_str);
-        let after = query.after.map(|id| id.to_string());
-        let limit = query.limit.max(1);
-        let rows = self.unit(async move {
-            read!(&pool, |conn| {
-                async {
-                    let total: i64 = total!(owner.as_str(), state).get_result(conn).await?;
-                    let rows: Vec<Row> =
-                        page!(owner.as_str(), state, after.as_deref(), i64::from(limit)).load(conn).await?;
-                    diesel::QueryResult::Ok((total, rows))
-                }
-                .await
-            })
-        });
-        let (total, mut rows) = rows.await?;
-        let more = rows.len() > usize::try_from(limit).unwrap_or(usize::MAX);
-        if more {
-            rows.pop();
-        }
-        // From the row, not the connector: a row that makes no sense must not end the list.
-        let next = if more { rows.iter().rev().find_map(Row::connector_id) } else { None };
-        let items = rows.into_iter().filter_map(|row| self.sensible(row)).collect();
-        Ok(ConnectorPage { items, total: u64::try_from(total).unwrap_or(0), next })
+        let state = Some(ClientState::AuthRequired.as_str());
+        let count =
+            self.unit(
+                async move { read!(&pool, |conn| total!(Some(owner.as_str()), state).get_result::<i64>(conn).await) },
+            );
+        Ok(u64::try_from(count.await?).unwrap_or(0))
     }
 
     async fn update(&self, connector: Connector) -> Result<Connector, UpdateError> {
@@ -246,6 +250,34 @@ impl Connectors for Store {
 }
 
 impl Store {
+    /// A page of the connectors of `owner`, or of all owners.
+    async fn page(&self, owner: Option<OwnerId>, query: ListQuery) -> Result<ConnectorPage, StoreError> {
+        let (owner, pool) = (owner.map(|owner| owner.to_string()), self.pool.clone());
+        let state = query.state.map(ClientState::as_str);
+        let after = query.after.map(|id| id.to_string());
+        let limit = query.limit.max(1);
+        let rows = self.unit(async move {
+            read!(&pool, |conn| {
+                async {
+                    let total: i64 = total!(owner.as_deref(), state).get_result(conn).await?;
+                    let rows: Vec<Row> =
+                        page!(owner.as_deref(), state, after.as_deref(), i64::from(limit)).load(conn).await?;
+                    diesel::QueryResult::Ok((total, rows))
+                }
+                .await
+            })
+        });
+        let (total, mut rows) = rows.await?;
+        let more = rows.len() > usize::try_from(limit).unwrap_or(usize::MAX);
+        if more {
+            rows.pop();
+        }
+        // From the row, not the connector: a row that makes no sense must not end the list.
+        let next = if more { rows.iter().rev().find_map(Row::connector_id) } else { None };
+        let items = rows.into_iter().filter_map(|row| self.sensible(row)).collect();
+        Ok(ConnectorPage { items, total: u64::try_from(total).unwrap_or(0), next })
+    }
+
     /// The connector of a row that makes sense; of any other the log is told, once.
     pub(crate) fn sensible(&self, row: Row) -> Option<Connector> {
         let id = row.id.clone();

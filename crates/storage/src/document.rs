@@ -10,7 +10,7 @@ use connectors_application::ports::Registration;
 use connectors_domain::{
     AccessToken, Authority, AuthorizationAttempt, ClientAuthentication, ClientCredentials, ClientOrigin, Grant,
     GrantSource, IssuedGrant, Issuer, Metadata, OAuthClient, ProtocolVersion, RedirectOrigins, RedirectUrl,
-    RefreshToken, Scopes, Secret, ServerFacts, StateHash,
+    RefreshToken, Scopes, Secret, ServerFacts, Start, StateHash,
 };
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
@@ -109,7 +109,18 @@ struct AttemptDocument<'a> {
     step_ups: u8,
     #[serde(borrow)]
     redirect_url: Option<Cow<'a, str>>,
+    /// Unknown of an attempt that an older release stored.
+    #[serde(borrow, default)]
+    start: Option<StartDocument<'a>>,
     expires_at: i64,
+}
+
+#[derive(Serialize, Deserialize)]
+struct StartDocument<'a> {
+    #[serde(borrow)]
+    ticket: Cow<'a, str>,
+    #[serde(borrow)]
+    browser: Option<Cow<'a, str>>,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -234,6 +245,10 @@ pub(crate) fn from_attempt(attempt: &AuthorizationAttempt) -> Result<Vec<u8>, Do
         scopes: attempt.scopes.to_string(),
         step_ups: attempt.step_ups,
         redirect_url: attempt.redirect_url.as_ref().map(|url| url.as_str().into()),
+        start: attempt.start.as_ref().map(|start| StartDocument {
+            ticket: start.ticket.expose().into(),
+            browser: start.browser.as_ref().map(|browser| browser.expose().into()),
+        }),
         expires_at: attempt.expires_at.as_microsecond(),
     })
 }
@@ -250,6 +265,9 @@ pub(crate) fn to_attempt(text: &Secret) -> Result<AuthorizationAttempt, Document
         scopes: Scopes::parse(&document.scopes),
         step_ups: document.step_ups,
         redirect_url: document.redirect_url.as_deref().map(redirect_url).transpose()?,
+        start: document
+            .start
+            .map(|start| Start { ticket: Secret::new(start.ticket), browser: start.browser.map(Secret::new) }),
         expires_at: time(document.expires_at)?,
     })
 }
@@ -324,7 +342,8 @@ mod tests {
         let attempt = format!(
             r#"{{"state_hash":{hash},"verifier":"v","authority":{authority},"names_itself":true,"authorization_url":"u","redirect_uri":"r","scopes":"s","redirect_url":null,"expires_at":1}}"#
         );
-        assert_eq!(to_attempt(&Secret::new(attempt)).unwrap().step_ups, 0);
+        let attempt = to_attempt(&Secret::new(attempt)).unwrap();
+        assert_eq!((attempt.step_ups, attempt.start), (0, None));
     }
 
     #[test]

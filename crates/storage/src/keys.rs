@@ -22,7 +22,8 @@ pub(crate) const KEY_LENGTH: usize = 32;
 /// To rotate a key where several replicas run, first add the new one behind the old one everywhere, then put it first
 /// everywhere, and drop the old one when nothing is sealed with it any more: [`Store::reseal`](crate::Store::reseal) sees
 /// to that, [`Store::keys_in_use`](crate::Store::keys_in_use) tells, and opening a store without a key that is needed is
-/// refused.
+/// refused. None of them knows of what clients hold ([`Sealer`](connectors_application::ports::Sealer)): that ends with its
+/// key.
 #[derive(Clone)]
 pub struct KeyRing(Arc<[Key]>);
 

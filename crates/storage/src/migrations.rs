@@ -86,9 +86,17 @@ pub(crate) async fn sqlite(path: PathBuf, limits: Limits) -> Result<Vec<String>,
     .unwrap_or_else(|error| Err(Fault::Task(error).into()))
 }
 
+/// Opens the database. Of several who turn a new one to WAL at once, SQLite tells all but one that it is locked, and does not
+/// let them wait for it, so they wait here.
 fn connect(path: &Path, limits: Limits) -> Result<SqliteConnection, Source> {
+    let end = Instant::now() + limits.busy_timeout;
     let mut connection = SqliteConnection::establish(&path.to_string_lossy())?;
-    connection.batch_execute(&pragmas(Access::Write, limits))?;
+    while let Err(error) = connection.batch_execute(&pragmas(Access::Write, limits)) {
+        if Instant::now() >= end {
+            return Err(error.into());
+        }
+        std::thread::sleep(PAUSES.0);
+    }
     Ok(connection)
 }
 

@@ -13,7 +13,7 @@ use diesel::{
 use diesel_async::{AsyncConnection, RunQueryDsl, SimpleAsyncConnection};
 
 use crate::agenda::{backlog, take as take_due};
-use crate::connectors::{page, total};
+use crate::connectors::{any, page, total};
 use crate::due::AmongDue;
 use crate::pool::{read, write_one};
 use crate::renewals::claim;
@@ -22,9 +22,13 @@ use crate::revocations::{RevocationRow, take as take_revocations};
 use crate::row::{Row, Secrets};
 use crate::schema::{connectors, revocations};
 use crate::time::{after, from_now, now, now_once};
-use crate::{DatabaseUrl, KeyRing, Store, StoreSettings};
+use crate::{DatabaseUrl, KeyRing, Limits, Store, StoreSettings};
 
 const CONNECTORS: u32 = 10_000;
+
+const CONNECTED: &str = ClientState::Connected.as_str();
+
+const WAITING: &str = ClientState::AuthRequired.as_str();
 
 const LONG: Duration = Duration::from_mins(10);
 
@@ -60,14 +64,28 @@ async fn sqlite_finds_pages_over_an_index() {
             read!(&store.pool, |conn| sql_query(format!("EXPLAIN QUERY PLAN {sql}")).load(conn).await).unwrap();
         steps.into_iter().map(|step| step.detail).collect::<Vec<_>>().join("; ")
     };
-    let first = explain(debug_query::<Sqlite, _>(&page!(&owner, None::<&str>, None::<&str>, 50)).to_string()).await;
+    let first =
+        explain(debug_query::<Sqlite, _>(&page!(Some(&owner), None::<&str>, None::<&str>, 50)).to_string()).await;
     assert_eq!(first, "SEARCH connectors USING INDEX connectors_by_owner (owner=?)");
-    let next = explain(debug_query::<Sqlite, _>(&page!(&owner, None::<&str>, Some("0"), 50)).to_string()).await;
+    let next = explain(debug_query::<Sqlite, _>(&page!(Some(&owner), None::<&str>, Some("0"), 50)).to_string()).await;
     assert_eq!(next, "SEARCH connectors USING INDEX connectors_by_owner (owner=? AND id>?)");
-    let filtered = explain(debug_query::<Sqlite, _>(&page!(&owner, Some(state), Some("0"), 50)).to_string()).await;
+    let filtered =
+        explain(debug_query::<Sqlite, _>(&page!(Some(&owner), Some(state), Some("0"), 50)).to_string()).await;
     assert_eq!(filtered, "SEARCH connectors USING INDEX connectors_by_state (owner=? AND client_state=? AND id>?)");
-    let count = explain(debug_query::<Sqlite, _>(&total!(&owner, Some(state))).to_string()).await;
+    let count = explain(debug_query::<Sqlite, _>(&total!(Some(&owner), Some(state))).to_string()).await;
     assert_eq!(count, "SEARCH connectors USING COVERING INDEX connectors_by_state (owner=? AND client_state=?)");
+
+    let any = explain(debug_query::<Sqlite, _>(&any!("0")).to_string()).await;
+    assert_eq!(any, "SEARCH connectors USING INDEX sqlite_autoindex_connectors_1 (id=?)");
+    let everybody = None::<&str>;
+    let first = explain(debug_query::<Sqlite, _>(&page!(everybody, None::<&str>, None::<&str>, 50)).to_string()).await;
+    assert_eq!(first, "SCAN connectors USING INDEX sqlite_autoindex_connectors_1");
+    let next = explain(debug_query::<Sqlite, _>(&page!(everybody, None::<&str>, Some("0"), 50)).to_string()).await;
+    assert_eq!(next, "SEARCH connectors USING INDEX sqlite_autoindex_connectors_1 (id>?)");
+    let filtered = explain(debug_query::<Sqlite, _>(&page!(everybody, Some(state), Some("0"), 50)).to_string()).await;
+    assert_eq!(filtered, "SEARCH connectors USING INDEX connectors_by_client_state (client_state=? AND id>?)");
+    let count = explain(debug_query::<Sqlite, _>(&total!(everybody, Some(state))).to_string()).await;
+    assert_eq!(count, "SEARCH connectors USING COVERING INDEX connectors_by_client_state (client_state=?)");
 
     pages(&store).await;
 }
@@ -108,16 +126,38 @@ async fn postgres_pages(url: String) {
         steps.into_iter().map(|step| step.detail).collect::<Vec<_>>().join("; ")
     };
     let queries = [
-        debug_query::<Pg, _>(&page!(&owner, None::<&str>, None::<&str>, 50)).to_string(),
-        debug_query::<Pg, _>(&page!(&owner, None::<&str>, Some("0"), 50)).to_string(),
-        debug_query::<Pg, _>(&page!(&owner, Some(state), Some("0"), 50)).to_string(),
+        debug_query::<Pg, _>(&page!(Some(&owner), None::<&str>, None::<&str>, 50)).to_string(),
+        debug_query::<Pg, _>(&page!(Some(&owner), None::<&str>, Some("0"), 50)).to_string(),
+        debug_query::<Pg, _>(&page!(Some(&owner), Some(state), Some("0"), 50)).to_string(),
     ];
     for sql in queries {
         let plan = explain(sql).await;
         assert!(plan.contains("Index Scan") && !plan.contains("Seq Scan") && !plan.contains("Sort"), "{plan}");
     }
-
     pages(&store).await;
+
+    // A state in which there are few, and those at the end of the order.
+    let rare =
+        format!("UPDATE connectors SET client_state = '{CONNECTED}' WHERE id LIKE 'other99%'; ANALYZE connectors");
+    write_one!(&store.pool, |conn| conn.batch_execute(&rare).await).unwrap();
+    let everybody = None::<&str>;
+    let queries = [
+        debug_query::<Pg, _>(&any!("0")).to_string(),
+        debug_query::<Pg, _>(&page!(everybody, None::<&str>, None::<&str>, 50)).to_string(),
+        debug_query::<Pg, _>(&page!(everybody, None::<&str>, Some("0"), 50)).to_string(),
+        debug_query::<Pg, _>(&page!(everybody, Some(state), None::<&str>, 50)).to_string(),
+        debug_query::<Pg, _>(&page!(everybody, Some(state), Some("0"), 50)).to_string(),
+        debug_query::<Pg, _>(&page!(everybody, Some(CONNECTED), None::<&str>, 50)).to_string(),
+        debug_query::<Pg, _>(&page!(everybody, Some(CONNECTED), Some("0"), 50)).to_string(),
+        debug_query::<Pg, _>(&total!(Some(&owner), Some(WAITING))).to_string(),
+    ];
+    for sql in queries {
+        let plan = analyze(&store, &sql).await;
+        assert!(plan.contains("Index ") && !plan.contains("Seq Scan") && !plan.contains("Sort"), "{plan}");
+        // A page and the one that shows whether there is another, and nothing that is read in vain.
+        assert!(most(&plan, "actual rows=") <= 51 && most(&plan, "Removed by Filter: ") == 0, "{plan}");
+        assert!(most(&plan, "shared hit=") + most(&plan, " read=") <= 200, "{plan}");
+    }
 }
 
 /// The queries of background work, by name, as a database is asked them.
@@ -190,15 +230,20 @@ async fn postgres_background(url: String) {
     .await;
     write_one!(&store.pool, |conn| conn.batch_execute("ANALYZE connectors; ANALYZE revocations").await).unwrap();
     for (name, sql) in background!(Pg) {
-        let sql = format!("EXPLAIN (ANALYZE, BUFFERS, COSTS OFF, TIMING OFF, SUMMARY OFF) {}", literal(&sql, "$"));
-        let steps: Vec<PostgresStep> = write_one!(&store.pool, |conn| sql_query(&sql).load(conn).await).unwrap();
-        let plan = steps.into_iter().map(|step| step.detail).collect::<Vec<_>>().join("\n");
+        let plan = analyze(&store, &sql).await;
         assert!(plan.contains(" using ") && !plan.contains("Seq Scan") && !plan.contains("Sort"), "{name}: {plan}");
         // What it touches follows from what is due, of which there are 100, and not from the 100,000 that there are.
         assert!(most(&plan, "actual rows=") <= 100, "{name}: {plan}");
         assert!(most(&plan, "shared hit=") + most(&plan, " read=") <= 3_000, "{name}: {plan}");
     }
     finds_what_is_due(&store).await;
+}
+
+/// How PostgreSQL has carried out a query that diesel prints.
+async fn analyze(store: &Store, printed: &str) -> String {
+    let sql = format!("EXPLAIN (ANALYZE, BUFFERS, COSTS OFF, TIMING OFF, SUMMARY OFF) {}", literal(printed, "$"));
+    let steps: Vec<PostgresStep> = write_one!(&store.pool, |conn| sql_query(&sql).load(conn).await).unwrap();
+    steps.into_iter().map(|step| step.detail).collect::<Vec<_>>().join("\n")
 }
 
 /// The greatest number that stands behind `mark` in a plan.
@@ -209,7 +254,9 @@ fn most(plan: &str, mark: &str) -> u64 {
 
 async fn open(url: DatabaseUrl) -> Store {
     let keys = KeyRing::new([("a".to_owned(), Secret::new("A".repeat(43)))]).unwrap();
-    Store::open(StoreSettings { keys: Some(keys), ..StoreSettings::new(url) }).await.unwrap()
+    // Filling a table takes longer than any statement of the store.
+    let limits = Limits { statement_timeout: Duration::from_mins(2), ..Limits::default() };
+    Store::open(StoreSettings { keys: Some(keys), limits, ..StoreSettings::new(url) }).await.unwrap()
 }
 
 /// Stores many connectors of one owner, and as many of others.

@@ -4,10 +4,14 @@
 //! disconnected, whatever the row says, and is never replaced by another. A grant beside it that opens is kept for
 //! recovery.
 
+#[cfg(fuzzing)]
+mod fuzz;
+
 use connectors_application::ports::StoreError;
 use connectors_domain::{
-    AuthorizationAttempt, Before, ClientCredentials, Connected, Connecting, Connector, ConnectorId, ConnectorState,
-    DisconnectCode, DisconnectReason, Disconnected, Grant, Issuer, OwnerId, Revision, Secret, ServerUrl,
+    AccountName, AuthorizationAttempt, Before, ClientCredentials, Connected, Connecting, Connector, ConnectorId,
+    ConnectorState, DisconnectCode, DisconnectReason, Disconnected, Grant, Issuer, OwnerId, Revision, Secret,
+    ServerUrl,
 };
 use diesel::prelude::{AsChangeset, Insertable, Queryable, Selectable};
 use jiff::Timestamp;
@@ -42,6 +46,7 @@ pub(crate) struct Row {
 #[derive(Clone, Queryable, Selectable, Insertable, AsChangeset)]
 #[diesel(table_name = connectors, treat_none_as_null = true, treat_none_as_default_value = false)]
 pub(crate) struct Content {
+    account: Option<String>,
     client_id: Option<String>,
     client_issuer: Option<String>,
     sealed_client_secret: Option<Vec<u8>>,
@@ -200,6 +205,7 @@ impl Row {
         Ok(Connector {
             id: ConnectorId::from_uuid(uuid(&self.id, "id")?),
             owner: OwnerId::from_uuid(uuid(&self.owner, "owner")?),
+            account: content.account.as_deref().map(AccountName::new),
             url: ServerUrl::parse(&self.url).map_err(|_| RowError::Column("url"))?,
             client,
             client_issuer: content.client_issuer.as_deref().map(Issuer::new),
@@ -228,6 +234,7 @@ impl Content {
         let sealed = secret.is_some() || attempt.is_some() || grant.is_some();
         let reason = reason(&connector.state);
         Ok(Self {
+            account: connector.account.as_ref().map(|account| account.as_str().to_owned()),
             client_id: client.map(|client| client.id().to_owned()),
             client_issuer: connector.client_issuer.as_ref().map(|issuer| issuer.as_str().to_owned()),
             sealed_client_secret: secret

@@ -34,6 +34,7 @@ diesel::table! {
         renewal_interrupted -> BigInt,
         seal_key -> Nullable<Text>,
         noted_revision -> Nullable<BigInt>,
+        account -> Nullable<Text>,
     }
 }
 
@@ -70,6 +71,19 @@ diesel::table! {
         seal_key -> Text,
         failures -> BigInt,
         due_at -> BigInt,
+    }
+}
+
+diesel::table! {
+    api_tokens (id) {
+        id -> Text,
+        hash -> Binary,
+        label -> Text,
+        owner -> Text,
+        account -> Text,
+        permissions -> Text,
+        created_at -> BigInt,
+        expires_at -> Nullable<BigInt>,
     }
 }
 

@@ -45,7 +45,23 @@ impl Store {
     /// The time it takes does not grow with the number of connectors, unless a key of the database is missing.
     pub async fn open(settings: StoreSettings) -> Result<Self, OpenError> {
         let runtime = runtime()?;
-        runtime.spawn(open(settings, runtime.clone())).await.unwrap_or_else(|error| Err(Fault::Task(error).into()))
+        runtime
+            .spawn(open(settings, runtime.clone(), Role::Serving))
+            .await
+            .unwrap_or_else(|error| Err(Fault::Task(error).into()))
+    }
+
+    /// Opens the database beside a process that serves from it, which with SQLite [`Store::open`] would refuse: for one
+    /// command of an operator. Work that only one process may do must not be begun on it.
+    pub async fn open_beside(settings: StoreSettings) -> Result<Self, OpenError> {
+        let runtime = runtime()?;
+        let opened = runtime.spawn(open(settings, runtime.clone(), Role::Beside));
+        opened.await.unwrap_or_else(|error| Err(Fault::Task(error).into()))
+    }
+
+    /// The keys under which it seals.
+    pub const fn keys(&self) -> &KeyRing {
+        &self.keys
     }
 
     /// Runs the migrations that the database lacks and returns their names. The database may be in use meanwhile, also
@@ -80,12 +96,21 @@ fn runtime() -> Result<Handle, OpenError> {
     if runtime.runtime_flavor() == RuntimeFlavor::CurrentThread { Err(OpenError::Runtime) } else { Ok(runtime) }
 }
 
-async fn open(settings: StoreSettings, runtime: Handle) -> Result<Store, OpenError> {
+/// For what a store is opened.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Role {
+    /// To serve from it.
+    Serving,
+    /// For one command, beside whoever serves from it.
+    Beside,
+}
+
+async fn open(settings: StoreSettings, runtime: Handle, role: Role) -> Result<Store, OpenError> {
     let StoreSettings { url, keys, migrations, limits } = settings;
     let (pool, keys, lock, connector) = match url.0 {
         Database::Sqlite(path) => {
             let files = sqlite::Files::prepare(&path)?;
-            let lock = files.lock()?;
+            let lock = (role == Role::Serving).then(|| files.lock()).transpose()?;
             if migrations == Migrations::Run {
                 migrations::sqlite(files.database.clone(), limits).await?;
             }
@@ -95,8 +120,10 @@ async fn open(settings: StoreSettings, runtime: Handle) -> Result<Store, OpenErr
                 Some(keys) => keys,
                 None => files.own_keys(&pool).await?,
             };
-            renewals::clear(&pool).await?;
-            (pool, keys, Some(Arc::new(lock)), None)
+            if role == Role::Serving {
+                renewals::clear(&pool).await?;
+            }
+            (pool, keys, lock.map(Arc::new), None)
         }
         Database::Postgres(url) => {
             let keys = keys.ok_or(OpenError::KeysRequired)?;

@@ -4,10 +4,10 @@
 use std::collections::BTreeMap;
 
 use connectors_domain::{
-    AccessToken, Authority, AuthorizationAttempt, Before, ClientAuthentication, ClientCredentials, ClientOrigin,
-    Connected, Connecting, Connector, ConnectorId, ConnectorState, DisconnectCode, DisconnectReason, Disconnected,
-    Grant, GrantSource, IssuedGrant, Issuer, Metadata, OAuthClient, OwnerId, ProtocolVersion, RedirectOrigins,
-    RedirectUrl, RefreshToken, Revision, Scopes, Secret, ServerFacts, ServerUrl, StateHash,
+    AccessToken, AccountName, Authority, AuthorizationAttempt, Before, ClientAuthentication, ClientCredentials,
+    ClientOrigin, Connected, Connecting, Connector, ConnectorId, ConnectorState, DisconnectCode, DisconnectReason,
+    Disconnected, Grant, GrantSource, IssuedGrant, Issuer, Metadata, OAuthClient, OwnerId, ProtocolVersion,
+    RedirectOrigins, RedirectUrl, RefreshToken, Revision, Scopes, Secret, ServerFacts, ServerUrl, Start, StateHash,
 };
 use jiff::Timestamp;
 use proptest::collection::{btree_map, vec};
@@ -17,25 +17,35 @@ use uuid::Uuid;
 
 /// Any connector, at its first revision.
 pub fn connector() -> BoxedStrategy<Connector> {
-    let ids = (any::<u128>(), any::<u128>());
+    let ids = (any::<u128>(), any::<u128>(), option::of(account()));
     let client = (option::of(client()), option::of(server_url()));
     let times = (time(), time(), option::of(time()));
     (ids, server_url(), client, option::of(metadata()), state(), times)
-        .prop_map(|((id, owner), url, (client, client_issuer), metadata, state, (created_at, updated_at, due_at))| {
-            Connector {
-                id: ConnectorId::from_uuid(Uuid::from_u128(id)),
-                owner: OwnerId::from_uuid(Uuid::from_u128(owner)),
+        .prop_map(
+            |(
+                (id, owner, account),
                 url,
-                client,
-                client_issuer: client_issuer.map(|issuer| Issuer::new(issuer.as_str())),
+                (client, client_issuer),
                 metadata,
                 state,
-                created_at,
-                updated_at,
-                due_at,
-                revision: Revision::FIRST,
-            }
-        })
+                (created_at, updated_at, due_at),
+            )| {
+                Connector {
+                    id: ConnectorId::from_uuid(Uuid::from_u128(id)),
+                    owner: OwnerId::from_uuid(Uuid::from_u128(owner)),
+                    account,
+                    url,
+                    client,
+                    client_issuer: client_issuer.map(|issuer| Issuer::new(issuer.as_str())),
+                    metadata,
+                    state,
+                    created_at,
+                    updated_at,
+                    due_at,
+                    revision: Revision::FIRST,
+                }
+            },
+        )
         .boxed()
 }
 
@@ -87,14 +97,15 @@ pub fn grant() -> BoxedStrategy<Grant> {
 pub fn attempt() -> BoxedStrategy<AuthorizationAttempt> {
     let secrets = (any::<[u8; 32]>(), text(), text());
     let authority = (authority(), any::<bool>());
-    (secrets, authority, text(), (scopes(), any::<u8>()), option::of(redirect_url()), time())
+    let browser = (option::of(redirect_url()), option::of(start()));
+    (secrets, authority, text(), (scopes(), any::<u8>()), browser, time())
         .prop_map(
             |(
                 (state_hash, verifier, authorization_url),
                 (authority, names_itself),
                 redirect_uri,
                 (scopes, step_ups),
-                redirect_url,
+                (redirect_url, start),
                 expires_at,
             )| {
                 AuthorizationAttempt {
@@ -107,10 +118,23 @@ pub fn attempt() -> BoxedStrategy<AuthorizationAttempt> {
                     scopes,
                     step_ups,
                     redirect_url,
+                    start,
                     expires_at,
                 }
             },
         )
+        .boxed()
+}
+
+/// What any user is called.
+pub fn account() -> BoxedStrategy<AccountName> {
+    prop_oneof![8 => chars(0..40), 1 => chars(90..120)].prop_map(|name| AccountName::new(&name)).boxed()
+}
+
+/// Any page from which a user sets out, or has set out.
+pub fn start() -> BoxedStrategy<Start> {
+    (text(), option::of(text()))
+        .prop_map(|(ticket, browser)| Start { ticket: Secret::new(ticket), browser: browser.map(Secret::new) })
         .boxed()
 }
 

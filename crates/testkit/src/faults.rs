@@ -6,11 +6,11 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use connectors_application::ports::{
-    Agenda, ChangeStream, Changes, Claim, Claimed, ConnectorPage, Connectors, Due, DueRevocation, InsertError,
-    ListQuery, Postponed, Registration, RegistrationKey, Registrations, Removed, RenewalKey, Renewals, Reservation,
-    Revocation, RevocationKey, Revocations, StoreError, UpdateError,
+    Agenda, ApiTokens, ChangeStream, Changes, Claim, Claimed, ConnectorPage, Connectors, Due, DueRevocation,
+    InsertError, ListQuery, Postponed, Registration, RegistrationKey, Registrations, Removed, RenewalKey, Renewals,
+    Reservation, Revocation, RevocationKey, Revocations, StoreError, UpdateError,
 };
-use connectors_domain::{Connector, ConnectorId, Grant, OwnerId, StateHash};
+use connectors_domain::{ApiToken, ApiTokenId, Connector, ConnectorId, Grant, OwnerId, Secret, StateHash};
 use jiff::Timestamp;
 use thiserror::Error;
 use uuid::Uuid;
@@ -22,10 +22,16 @@ pub enum Method {
     Insert,
     /// [`Connectors::find`].
     Find,
+    /// [`Connectors::find_any`].
+    FindAny,
     /// [`Connectors::find_by_state`].
     FindByState,
     /// [`Connectors::list`].
     List,
+    /// [`Connectors::list_any`].
+    ListAny,
+    /// [`Connectors::count_waiting`].
+    CountWaiting,
     /// [`Connectors::update`].
     Update,
     /// [`Connectors::retire`].
@@ -60,6 +66,14 @@ pub enum Method {
     ReleaseReservation,
     /// [`Registrations::forget`].
     Forget,
+    /// [`ApiTokens::insert`].
+    InsertApiToken,
+    /// [`ApiTokens::find`].
+    FindApiToken,
+    /// [`ApiTokens::list`].
+    ListApiTokens,
+    /// [`ApiTokens::remove`].
+    RemoveApiToken,
 }
 
 /// On which side of the work a fault lies.
@@ -167,12 +181,24 @@ impl<S: Connectors> Connectors for Failing<S> {
         self.call(Method::Find, self.inner.find(owner, id)).await
     }
 
+    async fn find_any(&self, id: ConnectorId) -> Result<Option<Connector>, StoreError> {
+        self.call(Method::FindAny, self.inner.find_any(id)).await
+    }
+
     async fn find_by_state(&self, state: StateHash) -> Result<Option<Connector>, StoreError> {
         self.call(Method::FindByState, self.inner.find_by_state(state)).await
     }
 
     async fn list(&self, owner: OwnerId, query: ListQuery) -> Result<ConnectorPage, StoreError> {
         self.call(Method::List, self.inner.list(owner, query)).await
+    }
+
+    async fn list_any(&self, query: ListQuery) -> Result<ConnectorPage, StoreError> {
+        self.call(Method::ListAny, self.inner.list_any(query)).await
+    }
+
+    async fn count_waiting(&self, owner: OwnerId) -> Result<u64, StoreError> {
+        self.call(Method::CountWaiting, self.inner.count_waiting(owner)).await
     }
 
     async fn update(&self, connector: Connector) -> Result<Connector, UpdateError> {
@@ -256,6 +282,25 @@ impl<S: Registrations> Registrations for Failing<S> {
     }
 }
 
+#[async_trait]
+impl<S: ApiTokens> ApiTokens for Failing<S> {
+    async fn insert(&self, bearer: &Secret, token: ApiToken) -> Result<(), StoreError> {
+        self.call(Method::InsertApiToken, self.inner.insert(bearer, token)).await
+    }
+
+    async fn find(&self, bearer: &Secret) -> Result<Option<ApiToken>, StoreError> {
+        self.call(Method::FindApiToken, self.inner.find(bearer)).await
+    }
+
+    async fn list(&self) -> Result<Vec<ApiToken>, StoreError> {
+        self.call(Method::ListApiTokens, self.inner.list()).await
+    }
+
+    async fn remove(&self, id: ApiTokenId) -> Result<bool, StoreError> {
+        self.call(Method::RemoveApiToken, self.inner.remove(id)).await
+    }
+}
+
 /// Whoever follows is told all the same: no fault of this kind has an answer.
 impl<S: Changes> Changes for Failing<S> {
     fn follow(&self) -> ChangeStream {
@@ -265,10 +310,11 @@ impl<S: Changes> Changes for Failing<S> {
 
 #[cfg(test)]
 mod tests {
-    use connectors_domain::ServerUrl;
+    use connectors_application::ports::{Connectors, InsertError};
+    use connectors_domain::{Connector, ConnectorId, OwnerId, ServerUrl};
     use jiff::Timestamp;
 
-    use super::*;
+    use super::{Failing, Method, Moment};
     use crate::MemoryStore;
 
     fn connector() -> Connector {

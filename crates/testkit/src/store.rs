@@ -10,13 +10,14 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use connectors_application::ports::{
-    Agenda, ChangeStream, Changes, Claim, Claimed, Clock, ConnectorPage, Connectors, Due, DueRevocation, InsertError,
-    ListQuery, Noted, Postponed, Registration, RegistrationKey, Registrations, Removed, RenewalKey, Renewals,
-    Reservation, Revocation, RevocationKey, Revocations, StoreError, UpdateError,
+    Agenda, ApiTokens, ChangeStream, Changes, Claim, Claimed, Clock, ConnectorPage, Connectors, Due, DueRevocation,
+    InsertError, ListQuery, Noted, Postponed, Registration, RegistrationKey, Registrations, Removed, RenewalKey,
+    Renewals, Reservation, Revocation, RevocationKey, Revocations, StoreError, UpdateError,
 };
-use connectors_domain::{Connector, ConnectorId, Grant, OwnerId, StateHash};
+use connectors_domain::{ApiToken, ApiTokenId, ClientState, Connector, ConnectorId, Grant, OwnerId, Secret, StateHash};
 use futures_util::stream;
 use jiff::{SignedDuration, Timestamp};
+use thiserror::Error;
 use tokio::sync::broadcast::error::RecvError;
 use tokio::sync::broadcast::{Receiver, Sender};
 use uuid::Uuid;
@@ -39,6 +40,7 @@ struct Kept {
     rows: BTreeMap<ConnectorId, Row>,
     revocations: BTreeMap<(ConnectorId, u64), WaitingGrant>,
     registrations: HashMap<RegistrationKey, Slot>,
+    api_tokens: Vec<(Secret, ApiToken)>,
 }
 
 struct Row {
@@ -55,6 +57,11 @@ struct WaitingGrant {
     failures: u32,
     due_at: Timestamp,
 }
+
+/// What a unique index of a database would refuse.
+#[derive(Debug, Error)]
+#[error("it is there already")]
+struct Duplicate;
 
 enum Slot {
     Reserved(Timestamp),
@@ -140,6 +147,23 @@ impl Kept {
         self.rows.get_mut(&id).filter(|row| row.connector.owner == owner)
     }
 
+    /// The connectors of `owner`, or of all owners, in `state`, or in all states, in order of ids.
+    fn matching(&self, owner: Option<OwnerId>, state: Option<ClientState>) -> impl Iterator<Item = &Connector> {
+        let connectors = self.rows.values().map(|row| &row.connector);
+        connectors
+            .filter(move |connector| owner.is_none_or(|owner| connector.owner == owner))
+            .filter(move |connector| state.is_none_or(|state| connector.client_state() == state))
+    }
+
+    fn page(&self, owner: Option<OwnerId>, query: &ListQuery) -> ConnectorPage {
+        let matching = || self.matching(owner, query.state);
+        let limit = usize::try_from(query.limit.max(1)).unwrap_or(usize::MAX);
+        let mut rest = matching().filter(|connector| query.after.is_none_or(|after| connector.id > after));
+        let items: Vec<_> = rest.by_ref().take(limit).cloned().collect();
+        let next = rest.next().and_then(|_| items.last()).map(|last| last.id);
+        ConnectorPage { total: matching().count() as u64, items, next }
+    }
+
     /// Puts a grant among the revocations, unless one of its generation is there or nobody issued it.
     fn give_up(&mut self, owner: OwnerId, connector: ConnectorId, grant: Grant, now: Timestamp) {
         let Some(generation) = grant.issued().map(|issued| issued.generation) else { return };
@@ -180,6 +204,10 @@ impl Connectors for MemoryStore {
         Ok(self.kept().row(owner, id).map(|row| row.connector.clone()))
     }
 
+    async fn find_any(&self, id: ConnectorId) -> Result<Option<Connector>, StoreError> {
+        Ok(self.kept().rows.get(&id).map(|row| row.connector.clone()))
+    }
+
     async fn find_by_state(&self, state: StateHash) -> Result<Option<Connector>, StoreError> {
         let kept = self.kept();
         let mut connectors = kept.rows.values().map(|row| &row.connector);
@@ -188,19 +216,15 @@ impl Connectors for MemoryStore {
     }
 
     async fn list(&self, owner: OwnerId, query: ListQuery) -> Result<ConnectorPage, StoreError> {
-        let kept = self.kept();
-        let matching = || {
-            kept.rows
-                .values()
-                .map(|row| &row.connector)
-                .filter(|connector| connector.owner == owner)
-                .filter(|connector| query.state.is_none_or(|state| connector.client_state() == state))
-        };
-        let limit = usize::try_from(query.limit.max(1)).unwrap_or(usize::MAX);
-        let mut rest = matching().filter(|connector| query.after.is_none_or(|after| connector.id > after));
-        let items: Vec<_> = rest.by_ref().take(limit).cloned().collect();
-        let next = rest.next().and_then(|_| items.last()).map(|last| last.id);
-        Ok(ConnectorPage { total: matching().count() as u64, items, next })
+        Ok(self.kept().page(Some(owner), &query))
+    }
+
+    async fn list_any(&self, query: ListQuery) -> Result<ConnectorPage, StoreError> {
+        Ok(self.kept().page(None, &query))
+    }
+
+    async fn count_waiting(&self, owner: OwnerId) -> Result<u64, StoreError> {
+        Ok(self.kept().matching(Some(owner), Some(ClientState::AuthRequired)).count() as u64)
     }
 
     async fn update(&self, connector: Connector) -> Result<Connector, UpdateError> {
@@ -391,5 +415,35 @@ impl Registrations for MemoryStore {
             kept.registrations.remove(&key);
         }
         Ok(())
+    }
+}
+
+#[async_trait]
+impl ApiTokens for MemoryStore {
+    async fn insert(&self, bearer: &Secret, token: ApiToken) -> Result<(), StoreError> {
+        let mut kept = self.kept();
+        if kept.api_tokens.iter().any(|(other, kept)| other.matches(bearer) || kept.id == token.id) {
+            return Err(StoreError::Inconsistent(Box::new(Duplicate)));
+        }
+        kept.api_tokens.push((bearer.clone(), token));
+        kept.api_tokens.sort_by_key(|(_, token)| (token.created_at, token.id.as_uuid()));
+        Ok(())
+    }
+
+    async fn find(&self, bearer: &Secret) -> Result<Option<ApiToken>, StoreError> {
+        let kept = self.kept();
+        let found = kept.api_tokens.iter().find(|(other, _)| other.matches(bearer));
+        Ok(found.map(|(_, token)| token.clone()))
+    }
+
+    async fn list(&self) -> Result<Vec<ApiToken>, StoreError> {
+        Ok(self.kept().api_tokens.iter().map(|(_, token)| token.clone()).collect())
+    }
+
+    async fn remove(&self, id: ApiTokenId) -> Result<bool, StoreError> {
+        let mut kept = self.kept();
+        let before = kept.api_tokens.len();
+        kept.api_tokens.retain(|(_, token)| token.id != id);
+        Ok(kept.api_tokens.len() < before)
     }
 }

@@ -29,3 +29,7 @@ mod changes {
 mod registrations {
     connectors_testkit::registrations_contract!(super::store);
 }
+
+mod api_tokens {
+    connectors_testkit::api_tokens_contract!(super::store);
+}

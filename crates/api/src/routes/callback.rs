@@ -1,24 +1,17 @@
 //! `/api/v1/connectors/oauth/callback`: where a user's browser comes back after consent.
 
-use actix_web::http::header;
-use actix_web::{HttpRequest, HttpResponse, HttpResponseBuilder, web};
-use askama::Template;
+use actix_web::http::StatusCode;
+use actix_web::{HttpRequest, HttpResponse, web};
 use connectors_application::{CallbackOutcome, CallbackRequest};
 use connectors_domain::{DisconnectCode, DisconnectReason, RedirectUrl};
 use url::Url;
 use url::form_urlencoded;
 
+use crate::cookies::Cookies;
+use crate::page::{self, see_other};
 use crate::problem::{Kind, Problem, ProblemDocument};
 use crate::routes::Api;
-
-/// A page without script, style from elsewhere, or anything that a server wrote.
-#[derive(Template)]
-#[template(path = "callback.html")]
-struct CallbackPage<'a> {
-    good: bool,
-    title: &'a str,
-    text: &'a str,
-}
+use crate::routes::start::{browser, unknown};
 
 /// Finish an authorization
 ///
@@ -38,24 +31,31 @@ struct CallbackPage<'a> {
         (status = 204, description = "A prefetch, which consumes nothing"),
         (status = 303, description = "To redirect_url, with error and error_description added if it failed; or to the authorization server once more, if the MCP server wants a wider consent"),
         (status = 400, description = "The authorization is unknown, over or failed", body = String, content_type = "text/html"),
+        (status = 403, description = "It was begun in another browser, so nothing was done", body = String, content_type = "text/html"),
         (status = 503, description = "The database is away", body = ProblemDocument, content_type = "application/problem+json"),
     ),
 )]
 pub(crate) async fn finish(api: web::Data<Api>, request: HttpRequest) -> Result<HttpResponse, Problem> {
-    if is_prefetch(&request) {
-        return Ok(HttpResponse::NoContent().insert_header((header::CACHE_CONTROL, "no-store")).finish());
+    if page::is_prefetch(&request) {
+        return Ok(page::nothing_yet());
     }
-    let Some(callback) = read(&request) else { return unknown() };
+    let Some(callback) = read(api.cookies, &request) else { return unknown() };
     match api.service.callback(callback).await? {
         CallbackOutcome::Unknown => unknown(),
         CallbackOutcome::WrongIssuer => failed(
             "This answer is not the one that was expected",
             "It did not come from the authorization server that was asked, so nothing in it was used. Go back and connect again.",
         ),
-        CallbackOutcome::Further { authorization_url } => Ok(see_other(authorization_url.expose())),
+        // The user who began it may be somebody else: nobody is sent on.
+        CallbackOutcome::OtherBrowser => page::refused(
+            StatusCode::FORBIDDEN,
+            "This authorization was begun in another browser",
+            "So nothing was done with your consent. If you began it yourself, disconnect the connector, connect it again, and follow the new link and \
+             consent in one and the same browser. If somebody sent you a link, tell the operator of this service.",
+        ),
+        CallbackOutcome::Further { authorization_url } => Ok(see_other(authorization_url.expose(), None)),
         CallbackOutcome::Finished { redirect_url: None, failure: None } => {
-            let (title, text) = ("Connected", "The connector is connected and ready for use.");
-            html(HttpResponse::Ok(), &CallbackPage { good: true, title, text })
+            page::done("Connected", "The connector is connected and ready for use.")
         }
         CallbackOutcome::Finished { redirect_url: None, failure: Some(reason) } => {
             failed("The connector is not connected", reason.message())
@@ -66,8 +66,9 @@ pub(crate) async fn finish(api: web::Data<Api>, request: HttpRequest) -> Result<
 
 /// What the browser brought; `None` if it cannot belong to any authorization. No parameter may stand there twice
 /// (RFC 6749, section 3.1).
-fn read(request: &HttpRequest) -> Option<CallbackRequest> {
+pub(crate) fn read(cookies: Cookies, request: &HttpRequest) -> Option<CallbackRequest> {
     let mut callback = CallbackRequest {
+        browser: browser(cookies, request),
         issuer_key: request.match_info().get("issuer_key").map(str::to_owned),
         ..CallbackRequest::default()
     };
@@ -88,24 +89,12 @@ fn read(request: &HttpRequest) -> Option<CallbackRequest> {
     Some(callback)
 }
 
-/// Whether nobody asked for this page yet: a browser that looks ahead must not spend the code.
-fn is_prefetch(request: &HttpRequest) -> bool {
-    ["sec-purpose", "purpose", "x-moz"].iter().any(|name| {
-        let value = request.headers().get(*name).and_then(|value| value.to_str().ok());
-        value.is_some_and(|value| value.to_ascii_lowercase().contains("prefetch"))
-    })
-}
-
-fn unknown() -> Result<HttpResponse, Problem> {
-    failed("This authorization is over", "It is unknown, was used already, or has expired. Go back and connect again.")
-}
-
 fn failed(title: &str, text: &str) -> Result<HttpResponse, Problem> {
-    html(HttpResponse::BadRequest(), &CallbackPage { good: false, title, text })
+    page::refused(StatusCode::BAD_REQUEST, title, text)
 }
 
 /// Sends the browser on; on failure with `error` and `error_description` after the URL's own query.
-fn redirect(url: &RedirectUrl, failure: Option<&DisconnectReason>) -> Result<HttpResponse, Problem> {
+pub(crate) fn redirect(url: &RedirectUrl, failure: Option<&DisconnectReason>) -> Result<HttpResponse, Problem> {
     let target = match failure {
         None => url.as_str().to_owned(),
         Some(reason) => {
@@ -119,15 +108,7 @@ fn redirect(url: &RedirectUrl, failure: Option<&DisconnectReason>) -> Result<Htt
             target.into()
         }
     };
-    Ok(see_other(&target))
-}
-
-fn see_other(target: &str) -> HttpResponse {
-    HttpResponse::SeeOther()
-        .insert_header((header::LOCATION, target))
-        .insert_header((header::CACHE_CONTROL, "no-store"))
-        .insert_header((header::REFERRER_POLICY, "no-referrer"))
-        .finish()
+    Ok(see_other(&target, None))
 }
 
 /// Look at the callback
@@ -138,19 +119,5 @@ fn see_other(target: &str) -> HttpResponse {
     responses((status = 200, description = "Nothing was done")),
 )]
 pub(crate) async fn look() -> HttpResponse {
-    HttpResponse::Ok().insert_header((header::CACHE_CONTROL, "no-store")).finish()
-}
-
-/// A page that may do nothing but show itself, and leaves no trace of the URL that led to it.
-fn html(mut response: HttpResponseBuilder, page: &impl Template) -> Result<HttpResponse, Problem> {
-    let text = page.render().map_err(|_| Problem::new(Kind::Internal, "The page could not be written."))?;
-    Ok(response
-        .insert_header((header::CACHE_CONTROL, "no-store"))
-        .insert_header((header::REFERRER_POLICY, "no-referrer"))
-        .insert_header((
-            header::CONTENT_SECURITY_POLICY,
-            "default-src 'none'; style-src 'self'; frame-ancestors 'none'; base-uri 'none'; form-action 'none'",
-        ))
-        .content_type("text/html; charset=utf-8")
-        .body(text))
+    page::looked_at()
 }

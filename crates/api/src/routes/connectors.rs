@@ -4,16 +4,18 @@ use actix_web::http::header;
 use actix_web::{HttpRequest, HttpResponse, web};
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
-use connectors_application::ports::ListQuery;
+use connectors_application::ports::{ConnectorPage, ListQuery};
 use connectors_application::{ConnectRequest, CreateRequest, Error};
 use connectors_domain::{Connector, ConnectorId};
 use serde::Serialize;
 use serde::de::IntoDeserializer;
+use utoipa::ToSchema;
 use uuid::Uuid;
 
-use crate::caller::Caller;
+use crate::caller::{Caller, Read, Write};
 use crate::json::{parse, read_body};
-use crate::problem::{Problem, ProblemDocument};
+use crate::links::CONNECTORS;
+use crate::problem::{BodyProblems, CallerProblems, NoConnector, Problem, ProblemDocument};
 use crate::routes::Api;
 use crate::wire::{
     ConnectDocument, ConnectorDocument, CreateDocument, ListParameters, PageDocument, PresetDocument, StateName,
@@ -27,21 +29,19 @@ const MAX_PAGE: u32 = 1000;
 /// The server is not contacted; connect does that.
 #[utoipa::path(
     post, path = "/api/v1/connectors", tag = "connectors", operation_id = "create_connector",
+    security((), ("bearer" = ["connectors:write"])),
     request_body = CreateDocument,
     responses(
         (status = 201, description = "The connector", body = ConnectorDocument),
         (status = 400, description = "Malformed JSON, or a URL that cannot be used", body = ProblemDocument, content_type = "application/problem+json"),
         (status = 409, description = "There is a connector for this URL", body = ProblemDocument, content_type = "application/problem+json"),
-        (status = 413, description = "The body is too large", body = ProblemDocument, content_type = "application/problem+json"),
-        (status = 415, description = "The body is not JSON", body = ProblemDocument, content_type = "application/problem+json"),
-        (status = 422, description = "A field is wrong", body = ProblemDocument, content_type = "application/problem+json"),
-        (status = 429, description = "The user has as many connectors as allowed", body = ProblemDocument, content_type = "application/problem+json"),
-        (status = 503, description = "The database is away", body = ProblemDocument, content_type = "application/problem+json"),
+        BodyProblems,
+        CallerProblems,
     ),
 )]
 pub(crate) async fn create(
     api: web::Data<Api>,
-    caller: Caller,
+    caller: Caller<Write>,
     request: HttpRequest,
     payload: web::Payload,
 ) -> Result<HttpResponse, Problem> {
@@ -53,13 +53,14 @@ pub(crate) async fn create(
         client_secret: document.client_secret,
         metadata: document.metadata,
         match_preset: document.match_preset,
+        account: Some(caller.account),
     };
-    let connector = api.service.create(caller.0, create).await?;
-    let location = format!("/api/v1/connectors/{}", connector.id);
+    let connector = api.service.create(caller.owner, create).await?;
+    let location = format!("{CONNECTORS}/{}", connector.id);
     Ok(HttpResponse::Created()
         .insert_header((header::LOCATION, location))
         .insert_header((header::CACHE_CONTROL, "no-store"))
-        .json(ConnectorDocument::from(&connector)))
+        .json(ConnectorDocument::new(&connector, &api.links)))
 }
 
 /// List the connectors
@@ -67,26 +68,37 @@ pub(crate) async fn create(
 /// Oldest first.
 #[utoipa::path(
     get, path = "/api/v1/connectors", tag = "connectors", operation_id = "list_connectors",
+    security((), ("bearer" = ["connectors:read"])),
     params(ListParameters),
     responses(
         (status = 200, description = "A page of connectors", body = PageDocument<ConnectorDocument>),
         (status = 422, description = "A parameter is wrong", body = ProblemDocument, content_type = "application/problem+json"),
-        (status = 503, description = "The database is away", body = ProblemDocument, content_type = "application/problem+json"),
+        CallerProblems,
     ),
 )]
 pub(crate) async fn list(
     api: web::Data<Api>,
-    caller: Caller,
+    caller: Caller<Read>,
     parameters: Result<web::Query<ListParameters>, actix_web::Error>,
 ) -> Result<HttpResponse, Problem> {
-    let parameters =
-        parameters.map_err(|_| Problem::field("query", "a parameter stands there twice or is not valid UTF-8"))?;
-    let page = api.service.list(caller.0, query(&parameters)?).await?;
-    let token = page.next.map(|id| URL_SAFE_NO_PAD.encode(id.as_uuid().as_bytes()));
-    Ok(answer(&PageDocument::new(&page, token)))
+    let found = api.service.list(caller.owner, query(parameters)?).await?;
+    Ok(answer(&page(&found, |connector| ConnectorDocument::new(connector, &api.links))))
 }
 
-fn query(parameters: &ListParameters) -> Result<ListQuery, Problem> {
+/// A page as a document.
+pub(crate) fn page<T: ToSchema>(page: &ConnectorPage, document: impl Fn(&Connector) -> T) -> PageDocument<T> {
+    PageDocument {
+        items: page.items.iter().map(document).collect(),
+        total_count: page.total,
+        has_more: page.next.is_some(),
+        next_page_token: page.next.map(|id| URL_SAFE_NO_PAD.encode(id.as_uuid().as_bytes())),
+    }
+}
+
+/// Which connectors are asked for.
+pub(crate) fn query(parameters: Result<web::Query<ListParameters>, actix_web::Error>) -> Result<ListQuery, Problem> {
+    let parameters =
+        parameters.map_err(|_| Problem::field("query", "a parameter stands there twice or is not valid UTF-8"))?;
     let limit = match parameters.limit.as_deref() {
         None => MAX_PAGE,
         Some(text) => text
@@ -122,16 +134,21 @@ fn query(parameters: &ListParameters) -> Result<ListQuery, Problem> {
 /// Read a connector
 #[utoipa::path(
     get, path = "/api/v1/connectors/{id}", tag = "connectors", operation_id = "read_connector",
+    security((), ("bearer" = ["connectors:read"])),
     params(("id" = Uuid, Path, description = "The connector")),
     responses(
         (status = 200, description = "The connector", body = ConnectorDocument),
-        (status = 404, description = "There is no such connector", body = ProblemDocument, content_type = "application/problem+json"),
-        (status = 503, description = "The database is away", body = ProblemDocument, content_type = "application/problem+json"),
+        NoConnector,
+        CallerProblems,
     ),
 )]
-pub(crate) async fn read(api: web::Data<Api>, caller: Caller, id: web::Path<String>) -> Result<HttpResponse, Problem> {
-    let connector = api.service.read(caller.0, connector_id(&id)?).await?;
-    Ok(shown(&connector))
+pub(crate) async fn read(
+    api: web::Data<Api>,
+    caller: Caller<Read>,
+    id: web::Path<String>,
+) -> Result<HttpResponse, Problem> {
+    let connector = api.service.read(caller.owner, connector_id(&id)?).await?;
+    Ok(shown(&api, &connector))
 }
 
 /// Delete a connector
@@ -139,19 +156,20 @@ pub(crate) async fn read(api: web::Data<Api>, caller: Caller, id: web::Path<Stri
 /// All that is stored of it is gone.
 #[utoipa::path(
     delete, path = "/api/v1/connectors/{id}", tag = "connectors", operation_id = "delete_connector",
+    security((), ("bearer" = ["connectors:write"])),
     params(("id" = Uuid, Path, description = "The connector")),
     responses(
         (status = 204, description = "It is gone"),
-        (status = 404, description = "There is no such connector", body = ProblemDocument, content_type = "application/problem+json"),
-        (status = 503, description = "The database is away", body = ProblemDocument, content_type = "application/problem+json"),
+        NoConnector,
+        CallerProblems,
     ),
 )]
 pub(crate) async fn delete(
     api: web::Data<Api>,
-    caller: Caller,
+    caller: Caller<Write>,
     id: web::Path<String>,
 ) -> Result<HttpResponse, Problem> {
-    api.service.delete(caller.0, connector_id(&id)?).await?;
+    api.service.delete(caller.owner, connector_id(&id)?).await?;
     Ok(HttpResponse::NoContent().finish())
 }
 
@@ -161,24 +179,23 @@ pub(crate) async fn delete(
 /// disconnected with the reason that the answer tells.
 #[utoipa::path(
     post, path = "/api/v1/connectors/{id}/connect", tag = "connectors", operation_id = "connect_connector",
+    security((), ("bearer" = ["connectors:write"])),
     params(("id" = Uuid, Path, description = "The connector")),
     request_body = Option<ConnectDocument>,
     responses(
         (status = 200, description = "The connector, connected or waiting for its user", body = ConnectorDocument),
         (status = 400, description = "Malformed JSON, or a redirect_url that is not allowed", body = ProblemDocument, content_type = "application/problem+json"),
-        (status = 404, description = "There is no such connector", body = ProblemDocument, content_type = "application/problem+json"),
+        NoConnector,
         (status = 409, description = "The connector has changed meanwhile", body = ProblemDocument, content_type = "application/problem+json"),
-        (status = 413, description = "The body is too large", body = ProblemDocument, content_type = "application/problem+json"),
-        (status = 415, description = "The body is not JSON", body = ProblemDocument, content_type = "application/problem+json"),
-        (status = 422, description = "A field is wrong", body = ProblemDocument, content_type = "application/problem+json"),
+        BodyProblems,
         (status = 502, description = "The server answered wrongly", body = ProblemDocument, content_type = "application/problem+json"),
-        (status = 503, description = "The database is away", body = ProblemDocument, content_type = "application/problem+json"),
+        CallerProblems,
         (status = 504, description = "The server could not be reached in time", body = ProblemDocument, content_type = "application/problem+json"),
     ),
 )]
 pub(crate) async fn connect(
     api: web::Data<Api>,
-    caller: Caller,
+    caller: Caller<Write>,
     id: web::Path<String>,
     request: HttpRequest,
     payload: web::Payload,
@@ -187,9 +204,13 @@ pub(crate) async fn connect(
     let body = read_body(&request, payload, api.config.api_body_limit, api.config.body_timeout).await?;
     let document =
         if matches!(body.trim_ascii(), b"" | b"null") { ConnectDocument::default() } else { parse(&request, &body)? };
-    let connect = ConnectRequest { redirect_url: document.redirect_url, access_token: document.access_token };
-    let connector = api.service.connect(caller.0, id, connect).await?;
-    Ok(shown(&connector))
+    let connect = ConnectRequest {
+        redirect_url: document.redirect_url,
+        access_token: document.access_token,
+        account: Some(caller.account),
+    };
+    let connector = api.service.connect(caller.owner, id, connect).await?;
+    Ok(shown(&api, &connector))
 }
 
 /// Disconnect a connector
@@ -197,22 +218,23 @@ pub(crate) async fn connect(
 /// What it was granted is dropped.
 #[utoipa::path(
     post, path = "/api/v1/connectors/{id}/disconnect", tag = "connectors", operation_id = "disconnect_connector",
+    security((), ("bearer" = ["connectors:write"])),
     params(("id" = Uuid, Path, description = "The connector")),
     responses(
         (status = 200, description = "The connector, disconnected", body = ConnectorDocument),
         (status = 400, description = "It was never connected", body = ProblemDocument, content_type = "application/problem+json"),
-        (status = 404, description = "There is no such connector", body = ProblemDocument, content_type = "application/problem+json"),
+        NoConnector,
         (status = 409, description = "The connector has changed meanwhile", body = ProblemDocument, content_type = "application/problem+json"),
-        (status = 503, description = "The database is away", body = ProblemDocument, content_type = "application/problem+json"),
+        CallerProblems,
     ),
 )]
 pub(crate) async fn disconnect(
     api: web::Data<Api>,
-    caller: Caller,
+    caller: Caller<Write>,
     id: web::Path<String>,
 ) -> Result<HttpResponse, Problem> {
-    let connector = api.service.disconnect(caller.0, connector_id(&id)?).await?;
-    Ok(shown(&connector))
+    let connector = api.service.disconnect(caller.owner, connector_id(&id)?).await?;
+    Ok(shown(&api, &connector))
 }
 
 /// List the presets
@@ -220,9 +242,13 @@ pub(crate) async fn disconnect(
 /// The servers that the operator offers, without credentials.
 #[utoipa::path(
     get, path = "/api/v1/connectors/presets", tag = "connectors", operation_id = "list_presets",
-    responses((status = 200, description = "All presets", body = PageDocument<PresetDocument>)),
+    security((), ("bearer" = ["connectors:read"])),
+    responses(
+        (status = 200, description = "All presets", body = PageDocument<PresetDocument>),
+        CallerProblems,
+    ),
 )]
-pub(crate) async fn presets(api: web::Data<Api>, _caller: Caller) -> HttpResponse {
+pub(crate) async fn presets(api: web::Data<Api>, _caller: Caller<Read>) -> HttpResponse {
     let items: Vec<_> = api.service.presets().iter().map(PresetDocument::from).collect();
     answer(&PageDocument { total_count: items.len() as u64, items, has_more: false, next_page_token: None })
 }
@@ -232,10 +258,10 @@ pub(crate) fn connector_id(text: &str) -> Result<ConnectorId, Problem> {
     Uuid::try_parse(text).map(ConnectorId::from_uuid).map_err(|_| Error::NotFound.into())
 }
 
-fn shown(connector: &Connector) -> HttpResponse {
-    answer(&ConnectorDocument::from(connector))
+fn shown(api: &Api, connector: &Connector) -> HttpResponse {
+    answer(&ConnectorDocument::new(connector, &api.links))
 }
 
-fn answer(document: &impl Serialize) -> HttpResponse {
+pub(crate) fn answer(document: &impl Serialize) -> HttpResponse {
     HttpResponse::Ok().insert_header((header::CACHE_CONTROL, "no-store")).json(document)
 }

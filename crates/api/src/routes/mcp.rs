@@ -11,11 +11,11 @@ use connectors_domain::{Connector, ConnectorId, Lifecycle};
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
-use crate::caller::Caller;
+use crate::caller::{Caller, Proxy};
 use crate::event_stream::{Counted, EventStream};
 use crate::json::read_body;
 use crate::observe::Relayed;
-use crate::problem::{Kind, Problem, ProblemDocument};
+use crate::problem::{CallerProblems, Kind, Problem, ProblemDocument, whole_seconds};
 use crate::routes::Api;
 use crate::routes::connectors::connector_id;
 
@@ -28,23 +28,23 @@ const UNUSABLE: i32 = -31_001;
 /// Also GET for the stream of a session, and DELETE for its end, with servers of the revisions that have sessions.
 #[utoipa::path(
     post, path = "/api/v1/connectors/{id}/mcp", tag = "mcp", operation_id = "relay",
+    security((), ("bearer" = ["connectors:proxy"])),
     params(("id" = uuid::Uuid, Path, description = "The connector")),
     request_body(content = serde_json::Value, content_type = "application/json"),
     responses(
         (status = 200, description = "The server's answer, or a JSON-RPC error that says why the connector cannot be used", body = serde_json::Value, content_type = "application/json"),
         (status = 202, description = "The server took a notification or a response"),
-        (status = 403, description = "The origin is not allowed", body = ProblemDocument, content_type = "application/problem+json"),
-        (status = 404, description = "There is no such connector, or the server's session is over", body = ProblemDocument, content_type = "application/problem+json"),
+        (status = 404, description = "There is no such connector, or the session is not known or over", body = ProblemDocument, content_type = "application/problem+json"),
         (status = 409, description = "The connector cannot be used now (GET, DELETE, notifications)", body = ProblemDocument, content_type = "application/problem+json"),
         (status = 413, description = "The body is too large", body = ProblemDocument, content_type = "application/problem+json"),
         (status = 502, description = "The server answered wrongly", body = ProblemDocument, content_type = "application/problem+json"),
-        (status = 503, description = "The database is away, or the access has ended and could not be renewed yet", body = ProblemDocument, content_type = "application/problem+json"),
         (status = 504, description = "The server could not be reached in time", body = ProblemDocument, content_type = "application/problem+json"),
+        CallerProblems,
     ),
 )]
 pub(crate) async fn relay(
     api: web::Data<Api>,
-    caller: Caller,
+    caller: Caller<Proxy>,
     id: web::Path<String>,
     request: HttpRequest,
     payload: web::Payload,
@@ -60,7 +60,7 @@ pub(crate) async fn relay(
     for (name, value) in request.headers() {
         headers.offer(name.as_str(), value.as_bytes());
     }
-    match api.service.relay(caller.0, id, method, headers, body.clone()).await {
+    match api.service.relay(caller.owner, id, method, headers, body.clone()).await {
         Ok(answer) => pass_back(&api, id, answer),
         Err(RelayFailure::Service(error)) => Err(error.into()),
         Err(RelayFailure::Server(error)) => {
@@ -68,6 +68,10 @@ pub(crate) async fn relay(
             Err(server_problem(&error))
         }
         Err(RelayFailure::Unrenewed(error)) => Err(unrenewed(error)),
+        Err(RelayFailure::UnknownSession) => Err(Problem::new(
+            Kind::SessionUnknown,
+            "The `Mcp-Session-Id` is not one that you were given here, or it is over. Begin a new session.",
+        )),
         Err(RelayFailure::Unusable(connector) | RelayFailure::WiderConsent(connector)) => {
             unusable(&api, &connector, method, &body)
         }
@@ -140,25 +144,25 @@ fn server_problem(error: &RelayError) -> Problem {
 
 /// What is told of access that has ended and could not be renewed now.
 fn unrenewed(error: Unrenewed) -> Problem {
-    let seconds = error.retry_after.as_secs() + u64::from(error.retry_after.subsec_nanos() > 0);
+    let seconds = whole_seconds(error.retry_after);
     let detail = format!(
         "The connector's access to the MCP server has ended and could not be renewed: {}. Try again in {seconds} s.",
         error.what
     );
-    Problem::new(Kind::Unavailable, detail).with_headers(vec![(header::RETRY_AFTER, HeaderValue::from(seconds))])
+    Problem::new(Kind::Unavailable, detail).retry_after(error.retry_after)
 }
 
 /// A JSON-RPC request, as far as its answer needs it.
 #[derive(Deserialize)]
-struct Request<'a> {
+pub(crate) struct Request<'a> {
     #[serde(borrow)]
-    id: &'a RawValue,
+    pub(crate) id: &'a RawValue,
     #[serde(rename = "method")]
     _method: String,
 }
 
 /// The request in a body, if it is one with an id that an answer can carry. An array would do for serde, too.
-fn request(body: &[u8]) -> Option<Request<'_>> {
+pub(crate) fn request(body: &[u8]) -> Option<Request<'_>> {
     let body = body.trim_ascii().starts_with(b"{").then_some(body)?;
     let request: Request<'_> = serde_json::from_slice(body).ok()?;
     let id = request.id.get().as_bytes().first()?;
@@ -191,7 +195,7 @@ struct AnswerData<'a> {
 /// right.
 fn unusable(api: &Api, connector: &Connector, method: RelayMethod, body: &Bytes) -> Result<HttpResponse, Problem> {
     let attempt = connector.attempt();
-    let visit = attempt.map_or(api.config.public_url.as_str(), |attempt| attempt.authorization_url.expose());
+    let visit = api.links.consent(connector).unwrap_or_else(|| api.config.public_url.to_string());
     let what = match (attempt, connector.disconnect_reason()) {
         (Some(_), _) if connector.lifecycle() == Lifecycle::Connected => {
             "The server asks for a wider consent before it does this.".to_owned()
@@ -212,7 +216,7 @@ fn unusable(api: &Api, connector: &Connector, method: RelayMethod, body: &Bytes)
         connector_id: connector.id.to_string(),
         lifecycle: connector.lifecycle().as_str(),
         disconnect_code: connector.disconnect_reason().map(|reason| reason.code().as_str()),
-        url: visit,
+        url: &visit,
     };
     let error = AnswerError { code: UNUSABLE, message: &message, data };
     let answer = Answer { jsonrpc: "2.0", id: request.id, error };

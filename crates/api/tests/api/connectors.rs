@@ -3,16 +3,6 @@
 use crate::support::start;
 use serde_json::{Value, json};
 
-/// The fields of a document that differ between runs, made the same.
-fn settled(mut document: Value) -> Value {
-    for field in ["id", "instance", "request_id"] {
-        if document.get(field).is_some() {
-            document[field] = json!(format!("[{field}]"));
-        }
-    }
-    document
-}
-
 #[tokio::test(flavor = "multi_thread")]
 async fn a_connector_lives_from_create_to_delete() {
     let server = start();
@@ -22,7 +12,7 @@ async fn a_connector_lives_from_create_to_delete() {
     let id = created.json()["id"].as_str().unwrap().to_owned();
     let path = format!("/api/v1/connectors/{id}");
     assert_eq!(created.header("location"), path);
-    insta::assert_json_snapshot!(settled(created.json()), @r#"
+    insta::assert_json_snapshot!(created.settled(), @r#"
     {
       "auth_request": null,
       "created_at": "2027-01-15T08:00:00Z",
@@ -46,7 +36,9 @@ async fn a_connector_lives_from_create_to_delete() {
     assert_eq!(read.json(), connected.json());
 
     let relayed = server.call("POST", &format!("{path}/mcp"), Some(json!({"jsonrpc": "2.0", "id": 1}))).await;
-    assert_eq!((relayed.status, relayed.header("mcp-session-id")), (200, "s-1"));
+    assert_eq!(relayed.status, 200);
+    // The server's own id of the session stays here.
+    assert!(!["", "s-1"].contains(&relayed.header("mcp-session-id")));
     assert_eq!(relayed.json(), json!({"jsonrpc": "2.0", "id": 1}));
 
     let disconnected = server.call("POST", &format!("{path}/disconnect"), None).await.json();
@@ -285,7 +277,7 @@ async fn a_connector_that_does_not_exist_is_the_same_everywhere() {
         ] {
             let answer = server.call(method, &format!("/api/v1/connectors/{id}{path}"), None).await;
             assert_eq!(answer.status, 404, "{method} {id}{path}");
-            bodies.push(settled(answer.json()));
+            bodies.push(answer.settled());
         }
     }
     bodies.dedup();

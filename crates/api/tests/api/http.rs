@@ -2,9 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use crate::support::{config, mcp, service, start, start_with};
-use connectors_testkit::MemoryStore;
-use std::sync::Arc;
+use crate::support::{Stage, start};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
@@ -55,7 +53,8 @@ async fn listed_origins_get_cors_answers_and_no_others() {
     let called = server.send(server.request("POST", path).header("origin", "https://inspector.example.com")).await;
     assert_eq!(called.status, 404);
     assert_eq!(called.header("access-control-allow-origin"), "https://inspector.example.com");
-    assert!(called.header("access-control-expose-headers").to_ascii_lowercase().contains("mcp-session-id"));
+    let exposed = called.header("access-control-expose-headers").to_ascii_lowercase();
+    assert!(exposed.contains("mcp-session-id") && exposed.contains("www-authenticate"));
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -126,7 +125,9 @@ async fn requests_are_counted_by_route() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_client_that_trickles_is_cut_off() {
-    let server = start();
+    let mut stage = Stage::open();
+    stage.config.head_timeout = Duration::from_millis(500);
+    let server = stage.start();
     let address = server.url.trim_start_matches("http://").to_owned();
     // A head that never ends.
     let mut head = TcpStream::connect(&address).await.unwrap();
@@ -144,9 +145,76 @@ async fn a_client_that_trickles_is_cut_off() {
     assert!(started.elapsed() < Duration::from_secs(8));
 }
 
+/// Reads one answer without a body of unknown length, and returns its status line.
+async fn answer(stream: &mut TcpStream) -> String {
+    let mut read = Vec::new();
+    let head = loop {
+        read.push(stream.read_u8().await.unwrap());
+        if read.ends_with(b"\r\n\r\n") {
+            break String::from_utf8(std::mem::take(&mut read)).unwrap().to_ascii_lowercase();
+        }
+    };
+    let length = head.split("content-length: ").nth(1).and_then(|rest| rest.lines().next()?.parse().ok()).unwrap_or(0);
+    stream.read_exact(&mut vec![0; length]).await.unwrap();
+    head.lines().next().unwrap().to_owned()
+}
+
+/// Sends a piece every so often until the other side hangs up, and returns how long that took.
+async fn trickle(mut stream: TcpStream, piece: &[u8]) -> Duration {
+    let started = Instant::now();
+    loop {
+        tokio::select! {
+            () = tokio::time::sleep(Duration::from_millis(50)) => {
+                if stream.write_all(piece).await.is_err() {
+                    return started.elapsed();
+                }
+            }
+            read = stream.read_u8() => match read {
+                Ok(_) => {}
+                Err(_) => return started.elapsed(),
+            },
+        }
+        assert!(started.elapsed() < Duration::from_secs(8), "nobody hangs up");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn every_head_has_its_time_and_not_the_first_of_a_connection_alone() {
+    let mut stage = Stage::open();
+    stage.config.head_timeout = Duration::from_millis(500);
+    let server = stage.start();
+    let address = server.url.trim_start_matches("http://").to_owned();
+    for before in [1, 3] {
+        let mut stream = TcpStream::connect(&address).await.unwrap();
+        for _ in 0..before {
+            stream.write_all(b"GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n").await.unwrap();
+            assert!(answer(&mut stream).await.contains("200"));
+        }
+        stream.write_all(b"GET /healthz HTTP/1.1\r\nHost: localhost\r\nX-Slow: ").await.unwrap();
+        let took = trickle(stream, b"x").await;
+        assert!(took >= Duration::from_millis(400) && took < Duration::from_secs(3), "{took:?}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_body_that_nobody_wants_is_not_waited_for() {
+    let server = start();
+    let address = server.url.trim_start_matches("http://").to_owned();
+    for (path, status) in [("/nothing", "404"), ("/healthz", "405"), ("/api/v1/connectors", "408")] {
+        let mut stream = TcpStream::connect(&address).await.unwrap();
+        let head = format!(
+            "POST {path} HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\nContent-Length: 9999\r\n\r\n"
+        );
+        stream.write_all(head.as_bytes()).await.unwrap();
+        assert!(answer(&mut stream).await.contains(status), "{path}");
+        let took = trickle(stream, b" ").await;
+        assert!(took < Duration::from_secs(3), "{path} {took:?}");
+    }
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_stop_is_told_and_ends_the_server() {
-    let mut server = start_with(service(Arc::new(MemoryStore::new()), Arc::new(mcp())), config());
+    let mut server = start();
     assert_eq!(server.call("GET", "/readyz", None).await.status, 200);
     server.stop();
     let started = Instant::now();

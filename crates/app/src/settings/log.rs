@@ -1,5 +1,7 @@
 //! Section `log`: what is logged, and how.
 
+use std::path::PathBuf;
+
 use tracing_subscriber::filter::{LevelFilter, Targets};
 
 use super::error::SettingsError;
@@ -13,6 +15,8 @@ pub struct LogSettings {
     pub filter: Targets,
     /// How.
     pub format: LogFormat,
+    /// Where the audit log goes; `None` for the log itself.
+    pub audit_file: Option<PathBuf>,
 }
 
 /// How is logged.
@@ -36,6 +40,10 @@ impl LogSettings {
                 "json" => Some(LogFormat::Json),
                 _ => None,
             })?,
+            audit_file: match values.text(&table::LOG_AUDIT_FILE)? {
+                Some(path) => Some(path.read(|path| (!path.is_empty()).then(|| path.into()))?),
+                None => None,
+            },
         })
     }
 }

@@ -180,9 +180,54 @@ settings! {
         "The keys that seal secrets in the database. The first seals, each of them opens.";
 
     AUTH_MODE = "auth" "mode",
-        OneOf(&["none"]),
+        OneOf(&["none", "tokens", "oidc"]),
         Value("none"),
-        "Who may call. `none`: everybody who reaches the listening address, as one local user. This release has no other mode.";
+        "Who may call. `none`: everybody who reaches the listening address, as one local user; only loopback addresses can be listened on. `tokens`: bearers of the tokens that `connectors token new` makes. `oidc`: bearers of JWT access tokens of `auth.issuers`. In the last two, `server.public_url` is https, or on loopback.";
+    AUTH_ISSUERS = "auth" "issuers",
+        List("OpenID Connect issuers such as https://login.example.com, https unless they are on loopback"),
+        Value("[]"),
+        "With `oidc`, whose access tokens are accepted: each exactly as it stands in `iss`. Their keys are found by OpenID Connect Discovery; these hosts may be reached although `egress.allow` does not list them.";
+    AUTH_AUDIENCES = "auth" "audiences",
+        List("texts"),
+        Described("`server.public_url`, with and without the slash at its end"),
+        "With `oidc`, what `aud` of an access token must hold to be good for the whole service. A token whose `aud` is the URL of one connector's `/mcp` is good for that alone.";
+    AUTH_ALGORITHMS = "auth" "algorithms",
+        List("RS256, RS384, RS512, PS256, PS384, PS512, ES256, ES384 and EdDSA"),
+        Value(r#"["RS256","PS256","ES256","EdDSA"]"#),
+        "With `oidc`, the signatures that are accepted. What a token says of itself is not asked.";
+    AUTH_ADMIN_SCOPE = "auth" "admin_scope",
+        Switch,
+        Value("false"),
+        "With `oidc`, whether the scope `connectors:admin` in an access token makes its bearer an administrator. A scope says what a client may do, not who its user is: switch it on only where the issuer gives this scope to administrators alone.";
+    AUTH_CLIENT_ID = "auth" "client_id",
+        Text("the client id of this service at the first of `auth.issuers`"),
+        Described("none: nobody logs in to the console"),
+        "With `oidc`, the client with which people log in to the console, by OpenID Connect. Its redirect URI is `/auth/callback` under `server.public_url`.";
+    AUTH_CLIENT_SECRET = "auth" "client_secret",
+        Text("the secret of `auth.client_id`"),
+        Described("none, for a public client"),
+        "The secret that belongs to it.";
+    AUTH_SESSION_LIFETIME = "auth" "session_lifetime",
+        Seconds { min: 60.0, max: 2_592_000.0 },
+        Value("43200"),
+        "How long a person stays logged in to the console.";
+
+    LIMITS_WAITING = "limits" "waiting",
+        Count { min: 0, max: 1_000_000, unit: "connectors" },
+        Described("10; with `auth.mode` `none`, 0"),
+        "How many connectors of a user may wait for consent at once; above it, 429. 0: any number.";
+    LIMITS_CONNECTS = "limits" "connects",
+        Count { min: 0, max: 1_000_000, unit: "connects" },
+        Described("30; with `auth.mode` `none`, 0"),
+        "How many connects a user may begin in a minute, at each process; above it, 429. 0: any number.";
+    LIMITS_REQUESTS = "limits" "requests",
+        Count { min: 0, max: 1_000_000, unit: "requests" },
+        Described("100; with `auth.mode` `none`, 0"),
+        "How many calls a user may make in a second, to `/mcp` and to the API together, at each process; above it, 429. 0: any number.";
+    LIMITS_STREAMS = "limits" "streams",
+        Count { min: 0, max: 1_000_000, unit: "streams" },
+        Described("100; with `auth.mode` `none`, 0"),
+        "How many streams of events a user may have open through `/mcp` at once, at each process; above it, a GET is answered 429. Answers to calls that are streams count, and are not refused. 0: any number.";
 
     EGRESS_ALLOW = "egress" "allow",
         List("`host`, `address` or `range`, each with an optional `:port` (`[address]:port` for IPv6) and an optional `http://` or `https://` before it"),
@@ -311,4 +356,8 @@ settings! {
         OneOf(&["auto", "pretty", "json"]),
         Value("auto"),
         "How it is logged. `auto`: `pretty` on a terminal, else `json`.";
+    LOG_AUDIT_FILE = "log" "audit_file",
+        Text("the path of a file"),
+        Described("none: the audit log is part of the log"),
+        "Where the audit log goes, a JSON object a line, appended: who did what to which connector, and what came of it. Without it, its events stand in the log with target `audit`, whatever `log.filter` says. A file that cannot be written does not stop the service.";
 }

@@ -1,9 +1,10 @@
 //! What operators can rely on: every rule of the settings, and every limit at its edge.
 
+use std::num::NonZeroU32;
 use std::path::{Path, PathBuf};
 
 use base64::Engine as _;
-use connectors_domain::{RedirectOrigins, ServerUrl};
+use connectors_domain::{RedirectOrigins, Secret, ServerUrl};
 
 use super::*;
 
@@ -60,7 +61,9 @@ fn without_a_word_the_defaults_hold() {
     assert_eq!(settings.server.workers, None);
     assert_eq!(settings.database.url.to_string(), "sqlite:connectors.db");
     assert!(settings.database.keys.is_none());
-    assert_eq!(settings.auth, AuthMode::None);
+    assert_eq!(settings.auth.mode, AuthMode::None);
+    let none = LimitSettings { waiting: None, connects: None, requests: None, streams: None };
+    assert_eq!(settings.limits, none, "one user needs no protection from others");
     assert!(settings.egress.allow.is_empty() && !settings.egress.allow_link_local);
     assert_eq!(settings.connector.redirect_origins, RedirectOrigins::Loopback);
     assert_eq!(settings.connector.per_user, 500);
@@ -107,7 +110,7 @@ fn no_setting_of_the_table_is_left_unread() {
     for setting in SETTINGS {
         let value = match setting.kind {
             // Longer than any list of words, no number, no JSON, no URL.
-            Kind::Text(_) if setting.key == "ca_file" => "",
+            Kind::Text(_) if ["ca_file", "audit_file"].contains(&setting.key) => "",
             _ => "\u{1}",
         };
         let told = error(load(&[(&setting.variable(), value)]));
@@ -200,7 +203,11 @@ fn every_limit_holds_at_its_edge() {
             Kind::Text(_) | Kind::List(_) => continue,
         };
         for value in good {
-            assert!(load(&[(&setting.variable(), &value)]).is_ok(), "{}={value}", setting.variable());
+            let variable = setting.variable();
+            let mut environment = vec![(variable.as_str(), value.as_str())];
+            // This word is nothing without another setting.
+            environment.extend((value == "oidc").then_some(ISSUERS));
+            assert!(load(&environment).is_ok(), "{variable}={value}");
         }
         for value in bad {
             let told = error(load(&[(&setting.variable(), &value)]));
@@ -311,7 +318,7 @@ fn while_nobody_is_asked_who_they_are_only_loopback_is_listened_on() {
         assert!(told.contains(&format!("server.listen is {listen}")), "{told}");
         assert_eq!(
             told.lines().skip(1).collect::<Vec<_>>(),
-            ["  SERVER__LISTEN=127.0.0.1:8333", "  SERVER__LISTEN=[::1]:8333"]
+            ["  SERVER__LISTEN=127.0.0.1:8333", "  AUTH__MODE=tokens"]
         );
     }
     for listen in ["localhost:8333", "127.0.0.1", ":8333", "8333", "127.0.0.1:65536", " 127.0.0.1:1"] {
@@ -319,22 +326,88 @@ fn while_nobody_is_asked_who_they_are_only_loopback_is_listened_on() {
     }
 }
 
+const ISSUERS: (&str, &str) = ("AUTH__ISSUERS", r#"["https://login.example.com/realms/one"]"#);
+
 #[test]
-fn there_is_no_way_to_log_in_yet() {
+fn callers_are_asked_who_they_are_by_tokens_or_by_an_issuer() {
+    let tokens = load(&[("AUTH__MODE", "tokens")]).unwrap();
+    assert!(tokens.auth.is_closed() && !tokens.reaches_loopback());
+    let limits = tokens.limits;
+    let number = |limit: Option<NonZeroU32>| limit.map(NonZeroU32::get);
     assert_eq!(
-        error(load(&[("AUTH__MODE", "tokens")])),
-        "auth.mode (environment variable AUTH__MODE): expected none, the only value that this release has"
+        [limits.waiting, limits.connects, limits.requests, limits.streams].map(number),
+        [10, 30, 100, 100].map(Some)
     );
+    let unlimited = load(&[("AUTH__MODE", "tokens"), ("LIMITS__REQUESTS", "0")]).unwrap();
+    assert_eq!(unlimited.limits.requests, None);
+    let limited = load(&[("LIMITS__STREAMS", "7")]).unwrap();
+    assert_eq!(number(limited.limits.streams), Some(7));
+
+    let oidc = load(&[("AUTH__MODE", "oidc"), ISSUERS, ("AUTH__CLIENT_ID", "console"), ("AUTH__CLIENT_SECRET", "s-1")]);
+    let auth = oidc.unwrap().auth;
+    assert_eq!((auth.issuers, auth.audiences), (vec!["https://login.example.com/realms/one".to_owned()], None));
+    assert_eq!(auth.algorithms.len(), 4);
+    let client = auth.client.unwrap();
+    assert_eq!((client.id.as_str(), client.secret.as_ref().map(Secret::expose)), ("console", Some("s-1")));
+    assert!(!format!("{client:?}").contains("s-1"));
+}
+
+#[test]
+fn what_cannot_be_meant_of_who_may_call_is_refused() {
+    for (environment, told) in [
+        (vec![("AUTH__MODE", "oidc")], "auth.issuers names no issuer"),
+        (
+            vec![("AUTH__MODE", "password")],
+            "auth.mode (environment variable AUTH__MODE): expected one of none, tokens, oidc",
+        ),
+        (vec![ISSUERS], "only where auth.mode is oidc"),
+        (vec![("AUTH__MODE", "tokens"), ("AUTH__CLIENT_ID", "a")], "only where auth.mode is oidc"),
+        (vec![("AUTH__MODE", "oidc"), ISSUERS, ("AUTH__CLIENT_SECRET", "s-1")], "without auth.client_id"),
+        (vec![("AUTH__MODE", "oidc"), ISSUERS, ("AUTH__ALGORITHMS", "[]")], "auth.algorithms is empty"),
+        (vec![("AUTH__MODE", "oidc"), ISSUERS, ("AUTH__AUDIENCES", "[]")], "auth.audiences is empty"),
+        (vec![("AUTH__MODE", "oidc"), ISSUERS, ("AUTH__AUDIENCES", r#"[""]"#)], "auth.audiences"),
+        (vec![("AUTH__MODE", "oidc"), ISSUERS, ("AUTH__ALGORITHMS", r#"["HS256"]"#)], "auth.algorithms"),
+        (vec![("AUTH__MODE", "oidc"), ISSUERS, ("AUTH__ALGORITHMS", r#"["none"]"#)], "auth.algorithms"),
+        (vec![("AUTH__MODE", "oidc"), ("AUTH__ISSUERS", r#"["http://login.example.com"]"#)], "auth.issuers"),
+        (vec![("AUTH__MODE", "oidc"), ("AUTH__ISSUERS", r#"["https://login.example.com/?x"]"#)], "auth.issuers"),
+        (vec![("AUTH__MODE", "oidc"), ("AUTH__ISSUERS", r#"["login.example.com"]"#)], "auth.issuers"),
+    ] {
+        let error = error(load(&environment));
+        assert!(error.contains(told) && !error.contains("s-1"), "{environment:?}: {error}");
+    }
+}
+
+#[test]
+fn with_callers_to_tell_apart_browsers_come_by_https_or_stay_on_this_machine() {
+    let load = |listen: &str, public: Option<&str>| {
+        let mut environment = vec![("AUTH__MODE", "tokens"), ("SERVER__LISTEN", listen)];
+        environment.extend(public.map(|url| ("SERVER__PUBLIC_URL", url)));
+        load(&environment)
+    };
+    for (listen, public) in [
+        ("127.0.0.1:8333", None),
+        ("0.0.0.0:8333", Some("https://connectors.example.com")),
+        ("0.0.0.0:8333", Some("http://localhost:8333")),
+        ("127.0.0.1:8333", Some("http://[::1]:8333")),
+    ] {
+        assert!(load(listen, public).is_ok(), "{listen} {public:?}");
+    }
+    for (listen, public) in [
+        ("0.0.0.0:8333", None),
+        ("127.0.0.1:8333", Some("http://connectors.example.com")),
+        ("[::]:8333", Some("http://192.0.2.1")),
+        ("[::]:8333", Some("http://localhost.example.com")),
+    ] {
+        let error = error(load(listen, public));
+        assert!(error.contains("server.public_url is not https"), "{listen} {public:?}: {error}");
+    }
 }
 
 #[test]
 fn loopback_is_reached_until_the_operator_says_what_may_be() {
     assert!(load(&[]).unwrap().reaches_loopback());
     assert!(!load(&[("EGRESS__ALLOW", r#"["10.0.0.0/8"]"#)]).unwrap().reaches_loopback());
-    // No setting can bring the others about in this release; the rule must hold when one can.
-    let mut settings = load(&[]).unwrap();
-    settings.server.listen = "192.0.2.1:1".parse().unwrap();
-    assert!(!settings.reaches_loopback());
+    assert!(!load(&[("AUTH__MODE", "tokens")]).unwrap().reaches_loopback());
 }
 
 #[test]
@@ -434,6 +507,15 @@ fn keys_are_32_bytes_with_ids_of_their_own() {
         let told = error(load(&[("ENCRYPTION__KEYS", &list)]));
         assert!(told.starts_with("encryption.keys (environment variable ENCRYPTION__KEYS): expected a list"), "{told}");
         assert!(!told.contains(SECRET) && !told.contains(&key(1)) && told.lines().count() == 1, "{told}");
+    }
+}
+
+#[test]
+fn a_preset_has_the_url_of_a_server() {
+    for spelling in connectors_testkit::spellings::table(9) {
+        let presets = serde_json::json!([{ "url": spelling }]).to_string();
+        let loaded = load(&[("CONNECTOR__PRESETS", &presets)]);
+        assert_eq!(loaded.is_ok(), ServerUrl::parse(&spelling).is_ok(), "{spelling:?}");
     }
 }
 

@@ -105,7 +105,7 @@ async fn no_secret_of_a_whole_life_is_seen_anywhere() {
         places.push((path.display().to_string(), std::fs::read(&path).unwrap()));
     }
     let logged = &places.iter().find(|(place, _)| place.ends_with("log")).unwrap().1;
-    assert!(String::from_utf8_lossy(logged).contains("grant revoked"), "it logs");
+    assert!(String::from_utf8_lossy(logged).contains("grant.revocation"), "it logs");
     for (place, bytes) in &places {
         for secret in &secrets {
             let found = bytes.windows(secret.len()).any(|window| window == secret.as_bytes());

@@ -12,5 +12,8 @@ mod relay;
 mod renewal;
 mod replicas;
 mod shutdown;
+mod spellings;
 mod step_up;
 mod support;
+mod tls;
+mod users;

@@ -3,7 +3,7 @@
 use std::process::Command;
 use std::time::{Duration, Instant};
 
-use connectors_testkit::mcp_server::{Auth, Behaviour, Ending, Eras, McpServer, Rule};
+use connectors_testkit::mcp_server::{Auth, Behaviour, Ending, Eras, McpServer, Reply, Rule};
 use futures_util::StreamExt;
 use serde_json::{Value, json};
 
@@ -109,6 +109,56 @@ async fn a_result_of_100_mb_is_never_collected() {
         assert!(received >= BYTES, "{received}");
         let growth = most.saturating_sub(before);
         assert!(growth < 16 * 1024 * 1024, "sse {sse}: memory grew by {growth} bytes");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn bodies_without_bounds_cost_no_memory_whether_they_are_read_or_not() {
+    const MIB: u64 = 1024 * 1024;
+    const ALLOWED: u64 = 32 * MIB;
+    /// Of a body that would take minutes.
+    const READ: u64 = 256 * MIB;
+    let directory = tempfile::tempdir().unwrap();
+    let service = Service::start(directory.path());
+    let server = server(Eras::Modern).await;
+    let id = service.connected(&server).await;
+    service.tool(&id, "big", &json!({ "bytes": MIB })).send().await.unwrap().bytes().await.unwrap();
+
+    let long = |media_type, bytes| Reply::long(media_type, "data: ", bytes, "\n\n").into();
+    let bodies: [(&str, Behaviour); 4] = [
+        ("10 GiB of JSON", long("application/json", 10 * 1024 * MIB)),
+        ("one event of 1 GiB", Behaviour::huge_sse_event(1024 * MIB)),
+        ("JSON that never ends", Behaviour::endless_json()),
+        ("events that never end", Behaviour::endless_sse(Duration::ZERO)),
+    ];
+    for (what, behaviour) in bodies {
+        let enough = if what.starts_with("events") { 4 * MIB } else { READ };
+        server.script(Rule::new(behaviour).on_method("tools/call"));
+        let before = service.memory();
+        let (mut received, mut most) = (0, 0);
+        let mut body = service.tool(&id, "count", &json!({})).send().await.unwrap().bytes_stream();
+        while received < enough {
+            let chunk = body.next().await.unwrap().unwrap().len() as u64;
+            if received / MIB != (received + chunk) / MIB {
+                most = most.max(service.memory().saturating_sub(before));
+            }
+            received += chunk;
+        }
+        drop(body);
+        server.wait_until_open_streams(0, 5 * SECOND).await.unwrap();
+        assert!(most < ALLOWED, "{what}, read: memory grew by {most} bytes");
+
+        // What is not read stands still all the way back to the server.
+        let mut unread = Vec::new();
+        for _ in 0..10 {
+            unread.push(service.tool(&id, "count", &json!({})).send().await.unwrap());
+        }
+        tokio::time::sleep(SECOND).await;
+        let grown = service.memory().saturating_sub(before);
+        assert!(grown < ALLOWED, "{what}, unread: memory grew by {grown} bytes");
+        assert_eq!(server.open_streams(), 10, "{what}");
+        drop(unread);
+        server.wait_until_open_streams(0, 5 * SECOND).await.unwrap();
     }
 }
 

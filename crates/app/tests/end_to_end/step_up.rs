@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 use crate::support::{Service, protected};
 
 /// A server for which consent to `read` is enough, until `demand` says otherwise.
-async fn server_of_scopes() -> (Arc<AuthorizationServer>, McpServer) {
+pub(crate) async fn server_of_scopes() -> (Arc<AuthorizationServer>, McpServer) {
     let (authorization, server) = protected().await;
     let metadata = format!("{}/.well-known/oauth-protected-resource/mcp", server.origin());
     server.set_challenge(Some(&format!("Bearer resource_metadata=\"{metadata}\", scope=\"read\"")));
@@ -17,7 +17,12 @@ async fn server_of_scopes() -> (Arc<AuthorizationServer>, McpServer) {
 }
 
 /// The server wants this scope for requests that hold these bytes, and says so.
-fn demand(authorization: &Arc<AuthorizationServer>, server: &McpServer, part: &'static str, scope: &'static str) {
+pub(crate) fn demand(
+    authorization: &Arc<AuthorizationServer>,
+    server: &McpServer,
+    part: &'static str,
+    scope: &'static str,
+) {
     let authorization = Arc::clone(authorization);
     let lacks = move |token: &str| {
         authorization.token_info(token).is_some_and(|info| !info.scopes.iter().any(|held| held == scope))

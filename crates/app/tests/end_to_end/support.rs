@@ -65,6 +65,14 @@ pub(crate) fn run(directory: &Path, arguments: &[&str], environment: &[(&str, &s
         .unwrap()
 }
 
+/// Sends a call: the status, and the body.
+pub(crate) async fn answer(request: reqwest::RequestBuilder) -> (u16, Value) {
+    let response = request.send().await.unwrap();
+    let status = response.status().as_u16();
+    let text = response.text().await.unwrap();
+    (status, serde_json::from_str(&text).unwrap_or(Value::String(text)))
+}
+
 /// The program, killed when it is dropped.
 pub(crate) struct Service {
     pub(crate) child: Child,
@@ -156,14 +164,13 @@ impl Service {
     }
 
     pub(crate) async fn call(&self, method: &str, path: &str, body: Option<Value>) -> (u16, Value) {
-        let mut request = self.client.request(method.parse().unwrap(), format!("{}{path}", self.url));
-        if let Some(body) = body {
-            request = request.json(&body);
-        }
-        let response = request.send().await.unwrap();
-        let status = response.status().as_u16();
-        let text = response.text().await.unwrap();
-        (status, serde_json::from_str(&text).unwrap_or(Value::String(text)))
+        answer(self.request(method, path, body)).await
+    }
+
+    /// A call, not yet sent.
+    pub(crate) fn request(&self, method: &str, path: &str, body: Option<Value>) -> reqwest::RequestBuilder {
+        let request = self.client.request(method.parse().unwrap(), format!("{}{path}", self.url));
+        body.into_iter().fold(request, |request, body| request.json(&body))
     }
 
     pub(crate) async fn create(&self, url: &str) -> String {
@@ -226,10 +233,7 @@ impl Service {
 
     /// Calls the tool `count`: the status, and the answer.
     pub(crate) async fn count(&self, id: &str) -> (u16, Value) {
-        let answer = self.tool(id, "count", &json!({})).send().await.unwrap();
-        let status = answer.status().as_u16();
-        let text = answer.text().await.unwrap();
-        (status, serde_json::from_str(&text).unwrap_or(Value::String(text)))
+        answer(self.tool(id, "count", &json!({}))).await
     }
 
     /// As [`Service::count`], which must succeed.

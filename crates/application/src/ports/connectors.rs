@@ -22,14 +22,23 @@ pub trait Connectors: Send + Sync + 'static {
     /// The connector `id` of `owner`.
     async fn find(&self, owner: OwnerId, id: ConnectorId) -> Result<Option<Connector>, StoreError>;
 
+    /// The connector `id`, whoever it belongs to.
+    async fn find_any(&self, id: ConnectorId) -> Result<Option<Connector>, StoreError>;
+
     /// The connector that waits for the authorization whose `state` has this hash, whoever it belongs to.
     async fn find_by_state(&self, state: StateHash) -> Result<Option<Connector>, StoreError>;
 
     /// The connectors of `owner` in order of their ids, a page at a time.
     async fn list(&self, owner: OwnerId, query: ListQuery) -> Result<ConnectorPage, StoreError>;
 
+    /// The connectors of all users in order of their ids, a page at a time.
+    async fn list_any(&self, query: ListQuery) -> Result<ConnectorPage, StoreError>;
+
+    /// How many connectors of `owner` wait for the user's consent ([`ClientState::AuthRequired`]).
+    async fn count_waiting(&self, owner: OwnerId) -> Result<u64, StoreError>;
+
     /// Stores `connector` in place of the stored one, if that still has the revision from which this one was made, and
-    /// returns it with the next revision. Only state, metadata, client, its issuer, `updated_at` and `due_at` may differ.
+    /// returns it with the next revision. Only state, account, metadata, client, its issuer, `updated_at` and `due_at` may differ.
     async fn update(&self, connector: Connector) -> Result<Connector, UpdateError>;
 
     /// As [`Connectors::update`], for a connector that has given up `grant`, which an authorization server issued: in the

@@ -154,6 +154,13 @@ pub enum BadAnswer {
     NoHttp,
 }
 
+/// The header that holds the id of a session (MCP 2025-11-25, "Session Management").
+const SESSION: &str = "mcp-session-id";
+
+/// A request has more than one session id.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct SeveralSessions;
+
 /// The headers of a request that are passed on. Anything else is left behind, above all the caller's `Authorization`,
 /// cookies and forwarding headers.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -177,6 +184,20 @@ impl RequestHeaders {
             _ => return,
         };
         self.0.push((name, Bytes::copy_from_slice(value)));
+    }
+
+    /// The session id, if there is one; an error if there are several.
+    pub(crate) fn session(&self) -> Result<Option<&Bytes>, SeveralSessions> {
+        let mut ids = self.0.iter().filter(|(name, _)| name == SESSION);
+        let first = ids.next();
+        if ids.next().is_some() { Err(SeveralSessions) } else { Ok(first.map(|(_, value)| value)) }
+    }
+
+    /// Puts another session id in place of the one that is there.
+    pub(crate) fn set_session(&mut self, id: &[u8]) {
+        for (_, value) in self.0.iter_mut().filter(|(name, _)| name == SESSION) {
+            *value = Bytes::copy_from_slice(id);
+        }
     }
 
     /// The headers, in the order in which they came.
@@ -210,6 +231,19 @@ impl ResponseHeaders {
     pub fn with_content_type(mut self, value: &[u8]) -> Self {
         self.0.push(("content-type", Bytes::copy_from_slice(value)));
         self
+    }
+
+    /// Puts what `replace` makes of the session id in its place; where it makes nothing, the header is left behind.
+    pub(crate) fn replace_session(&mut self, replace: impl Fn(&[u8]) -> Option<Vec<u8>>) {
+        self.0.retain_mut(|(name, value)| {
+            if *name != SESSION {
+                return true;
+            }
+            let replaced = replace(value);
+            let kept = replaced.is_some();
+            *value = replaced.map(Bytes::from).unwrap_or_default();
+            kept
+        });
     }
 
     /// The headers, in the order in which they came.

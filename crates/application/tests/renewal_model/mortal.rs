@@ -134,6 +134,18 @@ impl Connectors for Mortal {
         self.store(self.store.find(owner, id)).await
     }
 
+    async fn find_any(&self, id: ConnectorId) -> Result<Option<Connector>, StoreError> {
+        self.store(self.store.find_any(id)).await
+    }
+
+    async fn list_any(&self, query: ListQuery) -> Result<ConnectorPage, StoreError> {
+        self.store(self.store.list_any(query)).await
+    }
+
+    async fn count_waiting(&self, owner: OwnerId) -> Result<u64, StoreError> {
+        self.store(self.store.count_waiting(owner)).await
+    }
+
     async fn find_by_state(&self, state: StateHash) -> Result<Option<Connector>, StoreError> {
         self.store(self.store.find_by_state(state)).await
     }

@@ -8,10 +8,10 @@ use std::time::Duration;
 use bytes::Bytes;
 use connectors_application::ports::{Clock, Connectors, RelayMethod, RequestHeaders};
 use connectors_application::{
-    ConnectorService, IssuerLimits, Keeper, KeeperConfig, Ports, RenewalConfig, ServiceConfig,
+    ConnectorService, IssuerLimits, Keeper, KeeperConfig, Ports, RenewalConfig, ServiceConfig, UserLimits,
 };
 use connectors_domain::{Connector, ConnectorId, Event, OwnerId, Presets, RedirectOrigins, ServerFacts, ServerUrl};
-use connectors_testkit::{MemoryStore, SeededEntropy};
+use connectors_testkit::{MemorySealer, MemoryStore, SeededEntropy};
 use jiff::SignedDuration;
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, sleep};
@@ -91,12 +91,14 @@ impl World {
             mcp: port.clone(),
             authorization: port.clone(),
             clock: port,
+            sealer: Arc::new(MemorySealer::default()),
             entropy: Arc::new(SeededEntropy::new(number + 1)),
         };
         let config = ServiceConfig {
             presets: Presets::default(),
             redirect_origins: RedirectOrigins::Loopback,
-            connectors_per_user: 10,
+            limits: UserLimits::of_connectors(10),
+            bind_browsers: false,
             probe_deadline: Duration::from_secs(30),
             attempt_lifetime: Duration::from_mins(10),
             alone_since: None,

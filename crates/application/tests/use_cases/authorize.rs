@@ -36,7 +36,7 @@ fn authority(origin: ClientOrigin) -> Authority {
     }
 }
 
-fn grant() -> Grant {
+pub(crate) fn grant() -> Grant {
     Grant {
         access_token: AccessToken::new("issued".into()).unwrap(),
         source: GrantSource::Issued(IssuedGrant {
@@ -134,7 +134,7 @@ async fn consent_connects() {
 async fn a_second_connect_offers_the_same_attempt_unless_it_leads_elsewhere() {
     let (world, waiting) = begun(authorization(false)).await;
     let connect = |redirect_url: Option<&str>| {
-        let request = ConnectRequest { redirect_url: redirect_url.map(str::to_owned), access_token: None };
+        let request = ConnectRequest { redirect_url: redirect_url.map(str::to_owned), ..ConnectRequest::default() };
         world.service.connect(world.owner, waiting.id, request)
     };
     assert_eq!(connect(None).await.unwrap(), waiting);
@@ -281,7 +281,8 @@ async fn a_browser_goes_only_where_it_may_still_go() {
     authorization.expect_exchange().returning(|_| Ok(grant()));
     let world = World::authorized_by(protected(), authorization);
     let connector = world.create().await;
-    let request = ConnectRequest { redirect_url: Some("http://localhost:3000/done?x=1".into()), access_token: None };
+    let request =
+        ConnectRequest { redirect_url: Some("http://localhost:3000/done?x=1".into()), ..ConnectRequest::default() };
     world.service.connect(world.owner, connector.id, request).await.unwrap();
     let outcome = world.service.callback(callback("a")).await.unwrap();
     let CallbackOutcome::Finished { redirect_url: Some(url), failure: None } = outcome else { panic!("{outcome:?}") };
@@ -390,7 +391,7 @@ async fn a_token_that_a_probe_accepts_is_not_questioned() {
     mcp.expect_probe().times(1).returning(|_, _| Ok(facts()));
     let world = World::authorized_by(mcp, MockAuthorizationServer::new());
     let connector = world.create().await;
-    let request = ConnectRequest { access_token: Some("mine".into()), redirect_url: None };
+    let request = ConnectRequest { access_token: Some("mine".into()), ..ConnectRequest::default() };
     let connected = world.service.connect(world.owner, connector.id, request).await.unwrap();
     assert_eq!(connected.lifecycle(), Lifecycle::Connected);
 }

@@ -16,7 +16,7 @@ use tokio::sync::Semaphore;
 use crate::support::{PROBE_DEADLINE, World, facts, mcp};
 
 fn with_token(token: &str) -> ConnectRequest {
-    ConnectRequest { access_token: Some(token.into()), redirect_url: None }
+    ConnectRequest { access_token: Some(token.into()), ..ConnectRequest::default() }
 }
 
 fn failure(outcome: Result<Connector, Error>) -> DisconnectCode {
@@ -100,7 +100,10 @@ async fn a_bad_request_touches_nothing() {
     for (request, field) in [
         (with_token(""), "access_token"),
         (with_token(&"t".repeat(16 * 1024 + 1)), "access_token"),
-        (ConnectRequest { redirect_url: Some("https://evil.example/".into()), access_token: None }, "redirect_url"),
+        (
+            ConnectRequest { redirect_url: Some("https://evil.example/".into()), ..ConnectRequest::default() },
+            "redirect_url",
+        ),
     ] {
         let error = world.service.connect(world.owner, connector.id, request).await.unwrap_err();
         assert!(error.to_string().contains(field), "{error}");

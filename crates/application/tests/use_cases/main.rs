@@ -2,10 +2,14 @@
 
 #![expect(clippy::unwrap_used, clippy::panic, reason = "a test stops where its own premises fail")]
 
+mod access;
 mod authorize;
 mod codes;
 mod connect;
 mod home;
+mod limits;
 mod relay;
 mod renew;
+mod sessions;
+mod start;
 mod support;

@@ -24,7 +24,7 @@ async fn relay(world: &World, connector: &Connector) -> Result<RelayResponse, Re
 }
 
 async fn connect(world: &World, connector: &Connector, token: &str) {
-    let request = ConnectRequest { access_token: Some(token.into()), redirect_url: None };
+    let request = ConnectRequest { access_token: Some(token.into()), ..ConnectRequest::default() };
     world.service.connect(world.owner, connector.id, request).await.unwrap();
 }
 

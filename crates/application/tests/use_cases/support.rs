@@ -9,12 +9,14 @@ use connectors_application::ports::{
     AuthorizationServer, Clock, ConnectorPage, Connectors, InsertError, ListQuery, McpServer, MockAuthorizationServer,
     MockMcpServer, PrepareError, Removed, StoreError, UpdateError,
 };
-use connectors_application::{ConnectorService, CreateRequest, IssuerLimits, Ports, RenewalConfig, ServiceConfig};
+use connectors_application::{
+    ConnectorService, CreateRequest, IssuerLimits, Ports, RenewalConfig, ServiceConfig, UserLimits,
+};
 use connectors_domain::{
     Connector, ConnectorId, Grant, OwnerId, Presets, ProtocolVersion, RedirectOrigins, ServerFacts, StateHash,
 };
 use connectors_testkit::faults::Failing;
-use connectors_testkit::{ManualClock, MemoryStore, SeededEntropy};
+use connectors_testkit::{ManualClock, MemorySealer, MemoryStore, SeededEntropy};
 use jiff::Timestamp;
 
 pub(crate) const PROBE_DEADLINE: Duration = Duration::from_secs(30);
@@ -105,12 +107,14 @@ impl World {
             mcp,
             authorization,
             clock: Arc::new(clock.clone()),
+            sealer: Arc::new(MemorySealer::default()),
             entropy: Arc::new(SeededEntropy::new(1)),
         };
         let config = ServiceConfig {
             presets: Presets::default(),
             redirect_origins: RedirectOrigins::Loopback,
-            connectors_per_user: 10,
+            limits: UserLimits::of_connectors(10),
+            bind_browsers: false,
             probe_deadline: PROBE_DEADLINE,
             attempt_lifetime: ATTEMPT_LIFETIME,
             alone_since,
@@ -129,9 +133,14 @@ impl World {
 
     /// The same world after a start with other presets.
     pub(crate) fn offering(self, presets: Presets) -> Self {
-        let config = ServiceConfig { presets, ..self.config };
-        let service = ConnectorService::new(self.ports.clone(), config.clone());
-        Self { service, config, ..self }
+        self.configured(|config| config.presets = presets)
+    }
+
+    /// The same world after a start with other settings.
+    pub(crate) fn configured(mut self, change: impl FnOnce(&mut ServiceConfig)) -> Self {
+        change(&mut self.config);
+        let service = ConnectorService::new(self.ports.clone(), self.config.clone());
+        Self { service, ..self }
     }
 
     pub(crate) async fn create(&self) -> Connector {
@@ -174,8 +183,20 @@ impl Connectors for Slow {
         self.0.find_by_state(state).await
     }
 
+    async fn find_any(&self, id: ConnectorId) -> Result<Option<Connector>, StoreError> {
+        self.0.find_any(id).await
+    }
+
     async fn list(&self, owner: OwnerId, query: ListQuery) -> Result<ConnectorPage, StoreError> {
         self.0.list(owner, query).await
+    }
+
+    async fn list_any(&self, query: ListQuery) -> Result<ConnectorPage, StoreError> {
+        self.0.list_any(query).await
+    }
+
+    async fn count_waiting(&self, owner: OwnerId) -> Result<u64, StoreError> {
+        self.0.count_waiting(owner).await
     }
 
     async fn update(&self, connector: Connector) -> Result<Connector, UpdateError> {

@@ -57,7 +57,7 @@ async fn a_database_that_lacks_migrations_is_left_as_it_is(database: Database) {
     }
     let error = Store::check(database.settings()).await.unwrap_err();
     let OpenError::MigrationsPending(names) = &error else { panic!("{error:?}") };
-    assert_eq!(names, &["0001_connectors", "0002_authorization", "0003_renewal"]);
+    assert_eq!(names, &["0001_connectors", "0002_authorization", "0003_renewal", "0004_access"]);
     assert_eq!(database.texts(tables).await, Vec::<String>::new());
     Store::migrate(database.settings()).await.unwrap();
     assert_eq!(Store::check(database.settings()).await.unwrap(), Checked::Ready);

@@ -9,7 +9,7 @@ use base64::Engine;
 use connectors_domain::{
     AccessToken, Authority, AuthorizationAttempt, ClientAuthentication, ClientCredentials, ClientOrigin, Connected,
     Connecting, Connector, ConnectorId, ConnectorState, DisconnectCode, Grant, GrantSource, IssuedGrant, Issuer,
-    OAuthClient, OwnerId, RefreshToken, Scopes, Secret, ServerFacts, ServerUrl, StateHash,
+    OAuthClient, OwnerId, RefreshToken, Scopes, Secret, ServerFacts, ServerUrl, Start, StateHash,
 };
 use connectors_storage::{DatabaseUrl, KeyRing, Store, StoreSettings};
 use diesel::connection::SimpleConnection;
@@ -137,6 +137,47 @@ impl Database {
     /// A connection of another program to a SQLite database.
     pub(crate) fn raw(&self) -> SqliteConnection {
         SqliteConnection::establish(self.path().to_str().unwrap()).unwrap()
+    }
+}
+
+/// All that lies in a database: the files of SQLite, or rows of PostgreSQL.
+pub(crate) struct Stored {
+    bytes: Vec<u8>,
+    /// Whether bytes are written in hexadecimal there.
+    hex: bool,
+}
+
+impl Stored {
+    /// What lies there now, on PostgreSQL in these tables.
+    pub(crate) async fn of(database: &Database, tables: &[&str]) -> Self {
+        match database {
+            Database::Sqlite(directory) => {
+                let files = std::fs::read_dir(directory.path()).unwrap();
+                let bytes = files.flat_map(|file| std::fs::read(file.unwrap().path()).unwrap()).collect();
+                Self { bytes, hex: false }
+            }
+            Database::Postgres(_) => {
+                let mut lines = Vec::new();
+                for table in tables {
+                    lines.extend(database.texts(&format!("SELECT t::text FROM {table} t")).await);
+                }
+                Self { bytes: lines.concat().into_bytes(), hex: true }
+            }
+        }
+    }
+
+    /// Whether the text lies there, open.
+    pub(crate) fn holds(&self, text: &str) -> bool {
+        self.holds_bytes(text.as_bytes())
+    }
+
+    /// Whether the bytes lie there.
+    pub(crate) fn holds_bytes(&self, bytes: &[u8]) -> bool {
+        let mut forms = vec![bytes.to_vec()];
+        if self.hex {
+            forms.push(bytes.iter().flat_map(|byte| format!("{byte:02x}").into_bytes()).collect());
+        }
+        forms.iter().any(|form| self.bytes.windows(form.len()).any(|window| window == form))
     }
 }
 
@@ -273,6 +314,10 @@ fn attempt(number: u32) -> AuthorizationAttempt {
         scopes: Scopes::parse("read write"),
         step_ups: 0,
         redirect_url: None,
+        start: Some(Start {
+            ticket: Secret::new(format!("canary-ticket-{number}")),
+            browser: Some(Secret::new(format!("canary-browser-{number}"))),
+        }),
         expires_at: now() + Duration::from_mins(10),
     }
 }

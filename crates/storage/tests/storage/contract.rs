@@ -27,6 +27,10 @@ mod sqlite {
     mod registrations {
         connectors_testkit::registrations_contract!(super::store);
     }
+
+    mod api_tokens {
+        connectors_testkit::api_tokens_contract!(super::store);
+    }
 }
 
 mod postgres {
@@ -60,4 +64,16 @@ mod postgres {
     mod registrations {
         connectors_testkit::registrations_contract!(super::store);
     }
+
+    mod api_tokens {
+        connectors_testkit::api_tokens_contract!(super::store);
+    }
+}
+
+mod keys {
+    fn ring() -> connectors_storage::KeyRing {
+        crate::common::ring(&["b", "a"])
+    }
+
+    connectors_testkit::sealer_contract!(ring);
 }

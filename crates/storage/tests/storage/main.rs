@@ -9,6 +9,7 @@
     reason = "helpers of tests are tests, which clippy does not know of integration tests"
 )]
 
+mod api_tokens;
 mod background;
 mod changes;
 mod check;
@@ -23,6 +24,7 @@ mod migrations;
 mod outages;
 mod registrations;
 mod reseal;
+mod sealer;
 mod sealing;
 mod tls;
 mod upgrade;

@@ -17,7 +17,7 @@ async fn migrating_at_once_from_many_places_succeeds_once(database: Database) {
     let migrate = || Store::migrate(database.settings());
     let (first, second, third, fourth) = tokio::join!(migrate(), migrate(), migrate(), migrate());
     let names: Vec<_> = [first, second, third, fourth].into_iter().flat_map(Result::unwrap).collect();
-    assert_eq!(names, ["0001_connectors", "0002_authorization", "0003_renewal"]);
+    assert_eq!(names, ["0001_connectors", "0002_authorization", "0003_renewal", "0004_access"]);
     database.open().await.ready().await.unwrap();
 }
 
@@ -25,7 +25,7 @@ async fn a_database_that_lacks_migrations_can_be_refused(database: Database) {
     let check = || StoreSettings { migrations: Migrations::Check, ..database.settings() };
     let error = Store::open(check()).await.unwrap_err();
     let OpenError::MigrationsPending(names) = &error else { panic!("{error:?}") };
-    assert_eq!(names, &["0001_connectors", "0002_authorization", "0003_renewal"]);
+    assert_eq!(names, &["0001_connectors", "0002_authorization", "0003_renewal", "0004_access"]);
     assert!(error.to_string().contains("connectors migrate"));
     Store::migrate(database.settings()).await.unwrap();
     Store::open(check()).await.unwrap().ready().await.unwrap();

@@ -5,7 +5,7 @@ use connectors_domain::{ClientCredentials, Connector, DisconnectCode, Event, Own
 use connectors_storage::Store;
 use uuid::Uuid;
 
-use crate::common::{Database, PLENTY, awaiting, code, connected, created, grant, now, on_both, owner};
+use crate::common::{Database, PLENTY, Stored, awaiting, code, connected, created, grant, now, on_both, owner};
 
 on_both!(
     no_secret_lies_open,
@@ -33,30 +33,11 @@ async fn no_secret_lies_open(database: Database) {
     store.insert(connected(4), PLENTY).await.unwrap();
     store.remove(owner(), connected(4).id).await.unwrap();
 
-    let (stored, hex) = match &database {
-        Database::Sqlite(directory) => {
-            let files = std::fs::read_dir(directory.path()).unwrap();
-            let bytes: Vec<u8> = files.flat_map(|file| std::fs::read(file.unwrap().path()).unwrap()).collect();
-            (bytes, false)
-        }
-        Database::Postgres(_) => {
-            let mut lines = Vec::new();
-            for table in ["connectors", "owners", "sealing_keys", "revocations"] {
-                lines.extend(database.texts(&format!("SELECT t::text FROM {table} t")).await);
-            }
-            (lines.concat().into_bytes(), true)
-        }
-    };
-    let holds = |word: &str| {
-        let mut forms = vec![word.as_bytes().to_vec()];
-        if hex {
-            forms.push(word.bytes().flat_map(|byte| format!("{byte:02x}").into_bytes()).collect());
-        }
-        forms.iter().any(|form| stored.windows(form.len()).any(|window| window == form))
-    };
+    let stored = Stored::of(&database, &["connectors", "owners", "sealing_keys", "revocations"]).await;
+    let holds = |word: &str| stored.holds(word);
     assert!(holds("https://host1.example/mcp"), "the search finds what lies open");
-    for secret in ["canary-access", "canary-refresh", "canary-client", "canary-verifier", "canary-state"] {
-        assert!(!holds(secret), "{secret}");
+    for secret in ["access", "refresh", "client", "verifier", "state", "ticket", "browser"] {
+        assert!(!holds(&format!("canary-{secret}")), "{secret}");
     }
 }
 

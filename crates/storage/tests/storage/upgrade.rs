@@ -4,37 +4,65 @@ use std::collections::BTreeSet;
 use std::path::Path;
 use std::time::Duration;
 
-use connectors_application::ports::{Agenda, Claim, Claimed, Connectors, RenewalKey, Renewals, UpdateError};
-use connectors_domain::{Connector, ConnectorState, Event};
+use connectors_application::ports::{Agenda, Claim, Claimed, Connectors, ListQuery, RenewalKey, Renewals, UpdateError};
+use connectors_domain::{AccountName, Connector, ConnectorState, Event};
 use connectors_storage::Store;
 use jiff::Timestamp;
 use uuid::Uuid;
 
-use crate::common::{Database, PLENTY, connected, created, now, on_both, owner};
+use crate::common::{Database, PLENTY, awaiting, connected, created, now, on_both, owner};
 
 on_both!(
-    a_database_of_the_release_before_is_brought_up_to_date,
+    a_database_of_an_older_release_is_brought_up_to_date,
     an_older_replica_writes_beside_this_one,
+    a_replica_that_knows_no_users_writes_beside_this_one,
     both_write_the_same_rows_at_once,
 );
 
-/// The columns that the release before knows, in one order for reading and writing.
+/// The columns that a release without renewal knows, in one order for reading and writing.
 const COLUMNS: &str = "id, owner, url, url_key, client_id, sealed_client_secret, metadata, state, client_state, deadline, \
                        attempt_state_hash, sealed_attempt, sealed_grant, grant_expires_at, grant_generation, server, \
                        disconnect_code, disconnect_reason, revision, created_at, updated_at, client_issuer";
 
-/// What the release before does to disconnect a connector: every column that it knows but the unchanging ones, over the
-/// revision that it read.
-fn old_disconnect(id: &str, revision: i64) -> String {
-    format!(
-        "UPDATE connectors SET client_id = client_id, sealed_client_secret = sealed_client_secret, state = 'disconnected', \
-         client_state = 'disconnected', deadline = NULL, attempt_state_hash = NULL, sealed_attempt = NULL, \
-         sealed_grant = NULL, grant_expires_at = NULL, grant_generation = NULL, server = NULL, \
-         disconnect_code = 'client_request', disconnect_reason = 'x', revision = {}, updated_at = updated_at + 1 \
-         WHERE id = '{id}' AND owner = '{}' AND revision = {revision}",
-        revision + 1,
-        owner(),
-    )
+/// The columns that came with renewal.
+const RENEWAL_COLUMNS: &str = "due_at, due_failures, connected_since, renewal_holder, renewal_until, renewal_marked, \
+                               renewal_interrupted, seal_key, noted_revision";
+
+/// An older release: how many of the migrations it has.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Older {
+    WithoutRenewal = 2,
+    WithoutUsers = 3,
+}
+
+impl Older {
+    /// The columns that it knows.
+    fn columns(self) -> String {
+        match self {
+            Self::WithoutRenewal => COLUMNS.to_owned(),
+            Self::WithoutUsers => format!("{COLUMNS}, {RENEWAL_COLUMNS}"),
+        }
+    }
+
+    /// What it does to disconnect a connector: every column that it knows but the unchanging ones, over the revision that
+    /// it read.
+    fn disconnect(self, id: &str, revision: i64) -> String {
+        let next = revision + 1;
+        let more = match self {
+            Self::WithoutRenewal => String::new(),
+            Self::WithoutUsers => format!(
+                ", due_at = NULL, due_failures = 0, connected_since = NULL, seal_key = seal_key, noted_revision = {next}"
+            ),
+        };
+        format!(
+            "UPDATE connectors SET client_id = client_id, sealed_client_secret = sealed_client_secret, state = 'disconnected', \
+             client_state = 'disconnected', deadline = NULL, attempt_state_hash = NULL, sealed_attempt = NULL, \
+             sealed_grant = NULL, grant_expires_at = NULL, grant_generation = NULL, server = NULL, \
+             disconnect_code = 'client_request', disconnect_reason = 'x', revision = {next}, \
+             updated_at = updated_at + 1{more} WHERE id = '{id}' AND owner = '{}' AND revision = {revision}",
+            owner(),
+        )
+    }
 }
 
 fn migrations(database: &str) -> Vec<(String, String)> {
@@ -48,8 +76,8 @@ fn migrations(database: &str) -> Vec<(String, String)> {
         .collect()
 }
 
-/// A database as the release before has made it, with the connectors of `from`.
-async fn of_the_release_before(database: &Database, from: &Database) {
+/// A database as an older release has made it, with the connectors of `from`.
+async fn as_made_by(older: Older, database: &Database, from: &Database) {
     let folder = match database {
         Database::Sqlite(_) => "sqlite",
         Database::Postgres(_) => "postgres",
@@ -57,7 +85,7 @@ async fn of_the_release_before(database: &Database, from: &Database) {
     database
         .execute("CREATE TABLE __diesel_schema_migrations (version VARCHAR(50) PRIMARY KEY NOT NULL, run_on TIMESTAMP NOT NULL DEFAULT CURRENT_TIMESTAMP)")
         .await;
-    for (name, sql) in migrations(folder).into_iter().take(2) {
+    for (name, sql) in migrations(folder).into_iter().take(older as usize) {
         database.execute(&sql).await;
         let version = name.split('_').next().unwrap();
         database.execute(&format!("INSERT INTO __diesel_schema_migrations (version) VALUES ('{version}')")).await;
@@ -67,7 +95,8 @@ async fn of_the_release_before(database: &Database, from: &Database) {
         Database::Sqlite(_) => ("quote", ""),
         Database::Postgres(_) => ("quote_nullable", ""),
     };
-    let values: Vec<_> = COLUMNS.split(", ").map(|column| format!("{quote}({}){blob}", column.trim())).collect();
+    let columns = older.columns();
+    let values: Vec<_> = columns.split(", ").map(|column| format!("{quote}({}){blob}", column.trim())).collect();
     let values = values.join(" || ', ' || ");
     let rows = match database {
         Database::Sqlite(_) => from.texts(&format!("SELECT group_concat({values}, '@') FROM connectors")).await[0]
@@ -77,7 +106,7 @@ async fn of_the_release_before(database: &Database, from: &Database) {
         Database::Postgres(_) => from.texts(&format!("SELECT {values} FROM connectors")).await,
     };
     for row in rows {
-        database.execute(&format!("INSERT INTO connectors ({COLUMNS}) VALUES ({row})")).await;
+        database.execute(&format!("INSERT INTO connectors ({columns}) VALUES ({row})")).await;
     }
 }
 
@@ -88,26 +117,44 @@ async fn another(database: &Database) -> Database {
     }
 }
 
-async fn a_database_of_the_release_before_is_brought_up_to_date(database: Database) {
+async fn a_database_of_an_older_release_is_brought_up_to_date(database: Database) {
     let newer = another(&database).await;
     let store = newer.open().await;
-    for connector in [connected(1), created(2)] {
-        store.insert(connector, PLENTY).await.unwrap();
+    let all = [connected(1), created(2)];
+    for connector in &all {
+        store
+            .insert(Connector { account: Some(AccountName::new("alice")), ..connector.clone() }, PLENTY)
+            .await
+            .unwrap();
     }
-    of_the_release_before(&database, &newer).await;
-    assert_eq!(Store::migrate(database.settings()).await.unwrap(), ["0003_renewal"]);
-    let store = database.open().await;
+    let old = another(&database).await;
+    as_made_by(Older::WithoutRenewal, &old, &newer).await;
+    assert_eq!(Store::migrate(old.settings()).await.unwrap(), ["0003_renewal", "0004_access"]);
+    let store = old.open().await;
     // What it did not know is looked at once.
-    let looked_at = |connector| Connector { due_at: Some(Timestamp::UNIX_EPOCH), ..connector };
-    for connector in [connected(1), created(2)] {
+    for connector in &all {
         let found = store.find(owner(), connector.id).await.unwrap();
-        assert_eq!(found, Some(looked_at(connector)));
+        assert_eq!(found, Some(Connector { due_at: Some(Timestamp::UNIX_EPOCH), ..connector.clone() }));
     }
     assert_eq!(store.take_due(10, Duration::from_mins(1)).await.unwrap().len(), 2);
-    assert_eq!(
-        store.keys_in_use().await.unwrap().iter().map(|key| (&key.id, key.rows)).collect::<Vec<_>>(),
-        [(&None, 1)]
-    );
+    assert_eq!(keys(&store).await, [(None, 1)]);
+
+    let old = another(&database).await;
+    as_made_by(Older::WithoutUsers, &old, &newer).await;
+    assert_eq!(Store::migrate(old.settings()).await.unwrap(), ["0004_access"]);
+    let store = old.open().await;
+    // What people call its owner was not known either.
+    for connector in &all {
+        assert_eq!(store.find(owner(), connector.id).await.unwrap().as_ref(), Some(connector));
+    }
+    assert_eq!(keys(&store).await, [(Some("a".to_owned()), 1)]);
+    let query = ListQuery { limit: 10, after: None, state: None };
+    assert_eq!(store.list_any(query).await.unwrap().items, all);
+}
+
+/// The keys in use, with their rows.
+async fn keys(store: &Store) -> Vec<(Option<String>, u64)> {
+    store.keys_in_use().await.unwrap().into_iter().map(|key| (key.id, key.rows)).collect()
 }
 
 async fn an_older_replica_writes_beside_this_one(database: Database) {
@@ -131,15 +178,13 @@ async fn an_older_replica_writes_beside_this_one(database: Database) {
     assert_eq!(store.claim(claim(2)).await.unwrap(), Claimed::Busy);
     let found = store.update(found).await.unwrap();
 
-    database.execute(&old_disconnect(&found.id.to_string(), found.revision.number())).await;
+    let disconnect = Older::WithoutRenewal.disconnect(&found.id.to_string(), found.revision.number());
+    database.execute(&disconnect).await;
     assert!(matches!(store.update(found.clone()).await, Err(UpdateError::Conflict)));
     assert_eq!(store.claim(claim(1)).await.unwrap(), Claimed::Outdated);
     let found = store.find(owner(), found.id).await.unwrap().unwrap();
     assert!(matches!(found.state, ConnectorState::Disconnected(_)));
-    assert_eq!(
-        store.keys_in_use().await.unwrap().iter().map(|key| (&key.id, key.rows)).collect::<Vec<_>>(),
-        [(&None, 1)]
-    );
+    assert_eq!(keys(&store).await, [(None, 1)]);
 
     // It makes one.
     let id = created(2).id;
@@ -154,6 +199,36 @@ async fn an_older_replica_writes_beside_this_one(database: Database) {
     assert_eq!(due.iter().map(|due| due.connector.id).collect::<Vec<_>>(), [id]);
 }
 
+/// What people call an owner outlives its changes, and what it makes is without.
+async fn a_replica_that_knows_no_users_writes_beside_this_one(database: Database) {
+    let store = database.open().await;
+    let account = Some(AccountName::new("alice"));
+    let first = Connector { account: account.clone(), ..awaiting(1) };
+    store.insert(first.clone(), PLENTY).await.unwrap();
+    assert_eq!(store.count_waiting(owner()).await.unwrap(), 1);
+    database.execute(&Older::WithoutUsers.disconnect(&first.id.to_string(), first.revision.number())).await;
+    assert_eq!(store.count_waiting(owner()).await.unwrap(), 0);
+    let changed = store.find_any(first.id).await.unwrap().unwrap();
+    assert!(matches!(changed.state, ConnectorState::Disconnected(_)));
+    assert_eq!((&changed.account, changed.revision), (&account, first.revision.next()));
+
+    let second = created(2).id;
+    database
+        .execute(&format!(
+            "INSERT INTO connectors (id, owner, url, url_key, state, client_state, revision, created_at, updated_at, due_at, \
+             due_failures, noted_revision) VALUES ('{second}', '{}', 'https://host2.example/mcp', \
+             'https://host2.example/mcp', 'created', 'created', 1, 0, 0, NULL, 0, 1)",
+            owner(),
+        ))
+        .await;
+    let made = store.find_any(second).await.unwrap().unwrap();
+    assert_eq!(made.account, None);
+    // Its owner is told apart as soon as this release writes it.
+    let made = store.update(Connector { account, ..made }).await.unwrap();
+    let query = ListQuery { limit: 10, after: None, state: None };
+    assert_eq!(store.list_any(query).await.unwrap().items, [changed, made]);
+}
+
 /// Each change is one or the other's, whole.
 async fn both_write_the_same_rows_at_once(database: Database) {
     const ROUNDS: u32 = 25;
@@ -163,7 +238,8 @@ async fn both_write_the_same_rows_at_once(database: Database) {
     }
     let older = async {
         for number in 1..=ROUNDS {
-            let sql = format!("{}{}", busy(&database), old_disconnect(&connected(number).id.to_string(), 1));
+            let disconnect = Older::WithoutUsers.disconnect(&connected(number).id.to_string(), 1);
+            let sql = format!("{}{disconnect}", busy(&database));
             database.execute(&sql).await;
         }
     };

@@ -214,7 +214,7 @@ pub(super) fn authenticate(state: &mut State, issuer: &str, request: &Request, f
     Ok(registered.client.clone())
 }
 
-fn read_basic(header: &str) -> Option<(String, String)> {
+pub(crate) fn read_basic(header: &str) -> Option<(String, String)> {
     let (scheme, credentials) = header.split_once(' ')?;
     let decoded = String::from_utf8(STANDARD.decode(credentials.trim()).ok()?).ok()?;
     let (id, secret) = decoded.split_once(':')?;

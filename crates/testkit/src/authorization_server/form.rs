@@ -8,11 +8,11 @@ use crate::wire::reply::Reply;
 
 /// Parameters by name, each there once and not empty.
 #[derive(Debug, Default)]
-pub(super) struct Form(BTreeMap<String, String>);
+pub(crate) struct Form(BTreeMap<String, String>);
 
 impl Form {
     /// Section 3.1 and 3.2 of RFC 6749: none twice, and an empty one is none. On failure the name that is there twice.
-    pub(super) fn parse(encoded: &[u8]) -> Result<Self, String> {
+    pub(crate) fn parse(encoded: &[u8]) -> Result<Self, String> {
         let mut form = BTreeMap::new();
         for (name, value) in url::form_urlencoded::parse(encoded) {
             if form.insert(name.to_string(), value.into_owned()).is_some() {
@@ -23,26 +23,26 @@ impl Form {
         Ok(Self(form))
     }
 
-    pub(super) fn get(&self, name: &str) -> Option<&str> {
+    pub(crate) fn get(&self, name: &str) -> Option<&str> {
         self.0.get(name).map(String::as_str)
     }
 }
 
 /// An error answer (section 5.2 of RFC 6749).
 #[derive(Debug)]
-pub(super) struct Refusal {
-    pub(super) error: &'static str,
-    pub(super) description: String,
+pub(crate) struct Refusal {
+    pub(crate) error: &'static str,
+    pub(crate) description: String,
     /// Whether the client tried `Authorization`.
-    pub(super) challenge: bool,
+    pub(crate) challenge: bool,
 }
 
 impl Refusal {
-    pub(super) fn new(error: &'static str, description: impl Into<String>) -> Self {
+    pub(crate) fn new(error: &'static str, description: impl Into<String>) -> Self {
         Self { error, description: description.into(), challenge: false }
     }
 
-    pub(super) fn reply(&self) -> Reply {
+    pub(crate) fn reply(&self) -> Reply {
         let status = if self.error == "invalid_client" { 401 } else { 400 };
         let body = json!({ "error": self.error, "error_description": self.description });
         let reply = answer(status, &body);
@@ -51,11 +51,11 @@ impl Refusal {
 }
 
 /// JSON that nobody keeps (section 5.1 of RFC 6749).
-pub(super) fn answer(status: u16, body: &Value) -> Reply {
+pub(crate) fn answer(status: u16, body: &Value) -> Reply {
     Reply::json(body.to_string()).status(status).header("cache-control", "no-store").header("pragma", "no-cache")
 }
 
 /// Whether this is an absolute URI without a fragment.
-pub(super) fn is_absolute(uri: &str) -> bool {
+pub(crate) fn is_absolute(uri: &str) -> bool {
     !uri.contains('#') && url::Url::parse(uri).is_ok()
 }

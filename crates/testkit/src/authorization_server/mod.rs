@@ -31,12 +31,12 @@
 mod assertions;
 mod authorize;
 mod browser;
-mod clients;
-mod form;
+pub(crate) mod clients;
+pub(crate) mod form;
 mod metadata;
 mod settings;
-mod state;
-mod token;
+pub(crate) mod state;
+pub(crate) mod token;
 
 use std::{
     io,

@@ -253,7 +253,7 @@ impl State {
 }
 
 /// Sets or removes members.
-pub(super) fn override_members(
+pub(crate) fn override_members(
     members: &mut Map<String, Value>,
     overrides: &std::collections::BTreeMap<String, Option<Value>>,
 ) {

@@ -159,7 +159,7 @@ fn revoked(state: &mut State, issuer: &str, request: &Request) -> Result<(), Ref
     Ok(())
 }
 
-fn posted(request: &Request) -> Result<Form, Refusal> {
+pub(crate) fn posted(request: &Request) -> Result<Form, Refusal> {
     let invalid = |what: String| Refusal::new("invalid_request", what);
     if request.verb != "POST" {
         return Err(invalid("the method is not POST".to_owned()));
@@ -179,11 +179,11 @@ fn check_resource(required: bool, granted: Option<&str>, form: &Form) -> Result<
 }
 
 /// Section 4.1 of RFC 7636.
-fn is_verifier(text: &str) -> bool {
+pub(crate) fn is_verifier(text: &str) -> bool {
     let unreserved = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'.' | b'_' | b'~');
     (43..=128).contains(&text.len()) && text.bytes().all(unreserved)
 }
 
-pub(super) fn hashed(verifier: &str) -> String {
+pub(crate) fn hashed(verifier: &str) -> String {
     URL_SAFE_NO_PAD.encode(digest::digest(&digest::SHA256, verifier.as_bytes()))
 }

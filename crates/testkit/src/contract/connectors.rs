@@ -7,9 +7,9 @@ use std::time::Duration;
 
 use connectors_application::ports::{ConnectorPage, Connectors, InsertError, ListQuery, Removed, UpdateError};
 use connectors_domain::{
-    AccessToken, Authority, AuthorizationAttempt, ClientAuthentication, ClientCredentials, ClientOrigin, ClientState,
-    Connector, ConnectorId, ConnectorState, DisconnectReason, Event, Grant, Issuer, Metadata, OAuthClient, OwnerId,
-    Scopes, Secret, ServerFacts, ServerUrl, StateHash,
+    AccessToken, AccountName, Authority, AuthorizationAttempt, ClientAuthentication, ClientCredentials, ClientOrigin,
+    ClientState, Connector, ConnectorId, ConnectorState, DisconnectReason, Event, Grant, Issuer, Metadata, OAuthClient,
+    OwnerId, Scopes, Secret, ServerFacts, ServerUrl, Start, StateHash,
 };
 use jiff::Timestamp;
 use proptest::prelude::*;
@@ -32,6 +32,7 @@ macro_rules! connectors_contract {
         $crate::connectors_contract!(@tests $make:
             an_inserted_connector_is_found,
             nobody_else_finds_or_changes_it,
+            whoever_may_see_all_finds_it_by_its_id,
             another_spelling_of_a_url_is_a_duplicate,
             two_owners_may_have_the_same_url,
             the_limit_holds_at_its_edge,
@@ -44,10 +45,15 @@ macro_rules! connectors_contract {
             an_update_of_what_is_gone_is_refused,
             of_twenty_parallel_updates_one_wins,
             an_update_empties_what_is_no_longer_there,
+            a_user_may_be_called_otherwise_later,
+            an_attempt_knows_the_browser_that_set_out,
             a_list_is_in_order_of_ids,
             a_list_comes_in_pages,
             a_list_of_nothing_is_empty,
             a_list_is_filtered_by_what_clients_see,
+            a_list_of_all_owners_is_in_order_of_ids,
+            a_list_of_all_owners_is_filtered_and_comes_in_pages,
+            what_waits_for_its_user_is_counted,
             removing_returns_what_was_removed,
             every_connector_comes_back_as_it_was,
             the_largest_connector_comes_back_as_it_was,
@@ -86,6 +92,21 @@ pub async fn nobody_else_finds_or_changes_it(store: Store) {
     let theirs = Connector { owner: stranger, ..mine.clone() };
     assert!(matches!(store.update(theirs).await, Err(UpdateError::Conflict)));
     assert_eq!(find(&store, &mine).await, Some(mine));
+}
+
+/// As it is, and no other.
+pub async fn whoever_may_see_all_finds_it_by_its_id(store: Store) {
+    let all = [connector(1, 1), connected(connector(2, 2))];
+    for connector in &all {
+        assert_eq!(store.find_any(connector.id).await.unwrap(), None);
+        store.insert(connector.clone(), PLENTY).await.unwrap();
+    }
+    for connector in &all {
+        assert_eq!(store.find_any(connector.id).await.unwrap().as_ref(), Some(connector));
+    }
+    store.remove(owner(2), all[1].id).await.unwrap();
+    assert_eq!(store.find_any(all[1].id).await.unwrap(), None);
+    assert_eq!(store.find_any(other(all[0].id)).await.unwrap(), None);
 }
 
 /// Whatever the spelling, an owner has one connector for a server.
@@ -223,6 +244,43 @@ pub async fn an_update_empties_what_is_no_longer_there(store: Store) {
     assert_eq!(find(&store, &stored).await, Some(stored));
 }
 
+/// Or nothing is known of it any more.
+pub async fn a_user_may_be_called_otherwise_later(store: Store) {
+    let called = |name| Some(AccountName::new(name));
+    let mut stored = Connector { account: called("alice@example.com"), ..connector(1, 1) };
+    store.insert(stored.clone(), PLENTY).await.unwrap();
+    assert_eq!(find(&store, &stored).await.as_ref(), Some(&stored));
+    // A change of anything else leaves it.
+    stored = store.update(connecting(stored)).await.unwrap();
+    assert_eq!(find(&store, &stored).await.unwrap().account, called("alice@example.com"));
+    for account in [called("Алиса 🦀 \"'\\"), None, called("alice")] {
+        stored = store.update(Connector { account, ..stored }).await.unwrap();
+        assert_eq!(find(&store, &stored).await.as_ref(), Some(&stored));
+    }
+}
+
+/// From the page that nobody has opened yet to the browser that comes back, be it for the first consent or a wider one.
+pub async fn an_attempt_knows_the_browser_that_set_out(store: Store) {
+    let (browser, stranger) = (Secret::new("browser"), Secret::new("stranger"));
+    let started = with_start(awaiting(connector(1, 1)));
+    let attempt = started.attempt().unwrap().clone();
+    let wider = connected(connector(1, 2)).apply(Event::WiderConsentRequired { attempt: with_hash(attempt) }, now());
+    for started in [started, wider.unwrap().connector] {
+        store.insert(started.clone(), PLENTY).await.unwrap();
+        let found = find(&store, &started).await.unwrap();
+        assert_eq!(found, started);
+        assert!(!found.attempt().unwrap().is_bound_to(Some(&browser)));
+
+        let bound = found.apply(Event::BrowserBound { browser: browser.clone() }, now()).unwrap().connector;
+        let bound = store.update(bound).await.unwrap();
+        let found = store.find_by_state(started.attempt().unwrap().state_hash).await.unwrap().unwrap();
+        assert_eq!(found, bound);
+        let attempt = found.attempt().unwrap();
+        assert!(attempt.is_bound_to(Some(&browser)) && !attempt.is_bound_to(Some(&stranger)));
+        assert!(attempt.start.as_ref().unwrap().ticket.matches(&Secret::new("ticket")));
+    }
+}
+
 /// Whatever the order in which they came.
 pub async fn a_list_is_in_order_of_ids(store: Store) {
     let numbers = [5_u32, 0x9000_0000, 1, 0xa000_0000, 0x0f00_0000, 10, 9];
@@ -295,6 +353,62 @@ pub async fn a_list_is_filtered_by_what_clients_see(store: Store) {
     assert!(found.items.contains(&changed));
 }
 
+/// Whoever they belong to, and whatever the order in which they came.
+pub async fn a_list_of_all_owners_is_in_order_of_ids(store: Store) {
+    assert_eq!(list_any(&store, None, None, 100).await, page(&[], 0, None));
+    let numbers = [(3, 5_u32), (1, 0x9000_0000), (2, 1), (1, 0xa000_0000), (3, 0x0f00_0000), (1, 10), (2, 9)];
+    let mut expected: Vec<_> = numbers.map(|(owner, number)| connector(owner, number)).into();
+    for connector in &expected {
+        store.insert(connector.clone(), PLENTY).await.unwrap();
+    }
+    expected.sort_by_key(|connector| connector.id);
+    assert_eq!(list_any(&store, None, None, 100).await, page(&expected, 7, None));
+}
+
+/// Over the borders between owners.
+pub async fn a_list_of_all_owners_is_filtered_and_comes_in_pages(store: Store) {
+    let state = |number: u32| match number % 3 {
+        0 => connector(1 + number % 2, number),
+        1 => awaiting(connector(1 + number % 2, number)),
+        _ => connected(connector(1 + number % 2, number)),
+    };
+    let all: Vec<_> = (1..=12).map(state).collect();
+    for connector in &all {
+        store.insert(connector.clone(), PLENTY).await.unwrap();
+    }
+    assert_eq!(list_any(&store, None, None, 5).await, page(&all[..5], 12, Some(all[4].id)));
+    assert_eq!(list_any(&store, None, Some(all[4].id), 5).await, page(&all[5..10], 12, Some(all[9].id)));
+    assert_eq!(list_any(&store, None, Some(all[9].id), 5).await, page(&all[10..], 12, None));
+    assert_eq!(list_any(&store, None, None, 12).await, page(&all, 12, None));
+    assert_eq!(list_any(&store, None, Some(all[11].id), 5).await, page(&[], 12, None));
+    for state in [ClientState::Created, ClientState::AuthRequired, ClientState::Connected] {
+        let of: Vec<_> = all.iter().filter(|connector| connector.client_state() == state).cloned().collect();
+        assert_eq!(list_any(&store, Some(state), None, 3).await, page(&of[..3], 4, Some(of[2].id)), "{state:?}");
+        assert_eq!(list_any(&store, Some(state), Some(of[2].id), 3).await, page(&of[3..], 4, None), "{state:?}");
+    }
+    assert_eq!(list_any(&store, Some(ClientState::Disconnected), None, 3).await, page(&[], 0, None));
+}
+
+/// Of one owner; a probe waits for nobody, nor does the offer of a wider consent.
+pub async fn what_waits_for_its_user_is_counted(store: Store) {
+    let counts = async || [store.count_waiting(owner(1)).await.unwrap(), store.count_waiting(owner(2)).await.unwrap()];
+    assert_eq!(counts().await, [0, 0]);
+    let wider = connected(connector(1, 5));
+    let attempt = with_hash(awaiting(connector(1, 5)).attempt().unwrap().clone());
+    let wider = wider.apply(Event::WiderConsentRequired { attempt }, now()).unwrap().connector;
+    let waiting = awaiting(connector(1, 3));
+    for connector in [connector(1, 1), awaiting(connector(1, 2)), waiting.clone(), connecting(connector(1, 4)), wider] {
+        store.insert(connector, PLENTY).await.unwrap();
+    }
+    store.insert(awaiting(connector(2, 6)), PLENTY).await.unwrap();
+    assert_eq!(counts().await, [2, 1]);
+    let ended = waiting.apply(Event::DisconnectRequested, now()).unwrap().connector;
+    store.update(ended).await.unwrap();
+    assert_eq!(counts().await, [1, 1]);
+    store.remove(owner(1), id(2)).await.unwrap();
+    assert_eq!(counts().await, [0, 1]);
+}
+
 /// Once.
 pub async fn removing_returns_what_was_removed(store: Store) {
     let connector = connected(connector(1, 1));
@@ -322,6 +436,7 @@ async fn round_trip(store: &Store, first: Connector, second: Connector) -> Resul
     store.insert(first.clone(), PLENTY).await.unwrap();
     prop_assert_eq!(find(store, &first).await, Some(first.clone()));
     let changed = Connector {
+        account: second.account,
         state: second.state,
         client: second.client,
         metadata: second.metadata,
@@ -419,6 +534,10 @@ async fn list(
     store.list(owner, ListQuery { limit, after, state }).await.unwrap()
 }
 
+async fn list_any(store: &Store, state: Option<ClientState>, after: Option<ConnectorId>, limit: u32) -> ConnectorPage {
+    store.list_any(ListQuery { limit, after, state }).await.unwrap()
+}
+
 fn page(items: &[Connector], total: u64, next: Option<ConnectorId>) -> ConnectorPage {
     ConnectorPage { items: items.to_vec(), total, next }
 }
@@ -483,9 +602,25 @@ fn awaiting(connector: Connector) -> Connector {
         scopes: Scopes::parse("read"),
         step_ups: 0,
         redirect_url: None,
+        start: None,
         expires_at: now() + Duration::from_mins(10),
     };
     connecting(connector).apply(Event::AuthorizationRequired { attempt }, now()).unwrap().connector
+}
+
+/// The connector whose user sets out from a page of the service.
+fn with_start(mut connector: Connector) -> Connector {
+    if let ConnectorState::Connecting(connecting) = &mut connector.state
+        && let Some(attempt) = &mut connecting.attempt
+    {
+        attempt.start = Some(Start { ticket: Secret::new("ticket"), browser: None });
+    }
+    connector
+}
+
+/// The attempt with a state that no other of these tests' connectors has.
+fn with_hash(attempt: AuthorizationAttempt) -> AuthorizationAttempt {
+    AuthorizationAttempt { state_hash: StateHash([0xff; 32]), ..attempt }
 }
 
 fn disconnected(connector: Connector) -> Connector {

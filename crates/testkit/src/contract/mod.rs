@@ -6,15 +6,17 @@
 use std::any::Any;
 use std::sync::Arc;
 
-use connectors_application::ports::{Agenda, Changes, Connectors, Registrations, Renewals, Revocations};
+use connectors_application::ports::{Agenda, ApiTokens, Changes, Connectors, Registrations, Renewals, Revocations};
 
 pub mod agenda;
+pub mod api_tokens;
 pub mod changes;
 pub mod connectors;
 mod of;
 pub mod registrations;
 pub mod renewals;
 pub mod revocations;
+pub mod sealer;
 
 /// An empty store to be tested, with what has to live as long as it: a directory, a schema. That is dropped last.
 ///
@@ -32,13 +34,15 @@ pub struct Subject {
     pub changes: Arc<dyn Changes>,
     /// The same, as [`Registrations`].
     pub registrations: Arc<dyn Registrations>,
+    /// The same, as [`ApiTokens`].
+    pub api_tokens: Arc<dyn ApiTokens>,
     _guard: Box<dyn Any + Send + Sync>,
 }
 
 impl Subject {
     /// A store that lives in `guard`.
     pub fn new(
-        store: impl Connectors + Renewals + Agenda + Revocations + Changes + Registrations,
+        store: impl Connectors + Renewals + Agenda + Revocations + Changes + Registrations + ApiTokens,
         guard: impl Any + Send + Sync,
     ) -> Self {
         let store = Arc::new(store);
@@ -48,6 +52,7 @@ impl Subject {
             revocations: store.clone(),
             changes: store.clone(),
             registrations: store.clone(),
+            api_tokens: store.clone(),
             store,
             _guard: Box::new(guard),
         }
