@@ -52,7 +52,7 @@ pub(crate) struct Arguments {
     /// In `model`: how many runs
     #[arg(long, default_value_t = 100_000)]
     seeds: u64,
-    /// A short form of `storm`, `crash`, `goodbye` and `slow`, as in `ci`
+    /// A short form of the cases that have one; `ci` runs those of `storm`, `crash` and `goodbye`
     #[arg(long)]
     short: bool,
 }
